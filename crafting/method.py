@@ -1,0 +1,128 @@
+"""What a protection method is: `fit` sees the whole split once and returns tensors, `crafter`
+turns those tensors into a function of one batch. A method holds its hyper-parameters, nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crafting.batch import Batch, Split
+from crafting.budget import Budget, Linf
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+State = dict[str, Tensor]
+"""What fit leaves for crafting, by name such as `checkpoint-00/head.weight`; the part before the
+first slash names the file it is kept in. Secret: with it anyone can subtract the noise."""
+
+Scope = Literal["sample", "batch", "dataset"]
+Crafter = Callable[[Batch], Tensor]
+Distribution = Literal["normal", "uniform"]
+
+
+def _silent(done: int, total: int) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where a method runs and what it may know besides its State.
+
+    shape is (C,H,W), or None where images differ in size; net_size is the side in pixels that nets
+    resize to; seed and row_key are secret: row_key gives a row's digest, which depends on its image
+    bytes and label but not on its place; target_map[y] is the class that class y is pulled towards,
+    where the owner chose one; progress(done, total) tells how far fit has come.
+    """
+
+    num_classes: int
+    shape: tuple[int, int, int] | None
+    net_size: int
+    device: torch.device
+    seed: bytes
+    row_key: Callable[[int], bytes]
+    rank: int = 0
+    world: int = 1
+    accelerator: Accelerator | None = None
+    scratch: Path | None = None
+    target_map: tuple[int, ...] | None = None
+    progress: Callable[[int, int], None] = field(default=_silent)
+
+    def noise(
+        self, rows: Tensor, stream: str, shape: tuple[int, ...], kind: Distribution = "normal"
+    ) -> Tensor:
+        """Noise (B, *shape) float32 that depends on the seed, the stream and each row's image
+        bytes and label alone: N(0,1), or uniform in [-1,1]."""
+        drawn = [self._draw(self.row_key(int(row)), stream, shape, kind) for row in rows]
+        return torch.from_numpy(np.stack(drawn)).to(self.device)
+
+    def shared(self, stream: str) -> np.random.Generator:
+        """A fresh generator, the same for every row, rank and batch that asks for this stream."""
+        return self._generator(b"shared", stream)
+
+    def _draw(
+        self, key: bytes, stream: str, shape: tuple[int, ...], kind: Distribution
+    ) -> np.ndarray:
+        generator = self._generator(key, stream)
+        if kind == "normal":
+            return generator.standard_normal(shape, dtype=np.float32)
+        return generator.random(shape, dtype=np.float32) * 2 - 1
+
+    def _generator(self, key: bytes, stream: str) -> np.random.Generator:
+        digest = hashlib.sha256(self.seed + b"\0" + stream.encode() + b"\0" + key).digest()
+        return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "big")))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(ABC):
+    """A protection method; its dataclass fields are its options (`--set NAME=VALUE`)."""
+
+    budget: Budget = field(default_factory=lambda: Linf(8))
+
+    scope: ClassVar[Scope] = "sample"
+    """What an output may depend on besides State: its own row, its batch, or the whole split."""
+    unseen: ClassVar[Literal["exact", "approximate", "refused"]] = "exact"
+    """Whether the crafter takes rows that fit never saw."""
+    needs_labels: ClassVar[bool] = True
+    one_size: ClassVar[bool] = False
+    """Whether every image must have the same size."""
+    allowed: ClassVar[tuple[type[Budget], ...]] = (Linf,)
+    """The kinds of budget it works within."""
+    target_shift: ClassVar[str] = ""
+    """How y becomes the class it is pulled towards, for people; empty for untargeted methods."""
+    paper: ClassVar[str]
+    """Title, venue and year of the paper it comes from."""
+    bibtex: ClassVar[str]
+    """How to cite that paper."""
+
+    def fit(self, data: Split, ctx: Context) -> State:
+        """The tensors that crafting needs, from the whole split (or a sample of it)."""
+        return {}
+
+    def fit_key(self) -> dict[str, Any]:
+        """The options that `fit` reads: where they are equal, a State can be used again."""
+        return {"method": type(self).__name__} | asdict(self) | {"budget": str(self.budget)}
+
+    @property
+    def passes(self) -> int:
+        """Gradient passes (one forward and one backward) per image while crafting."""
+        return 0
+
+    @property
+    def surrogate_name(self) -> str | None:
+        """The net that fit trains, if any; a victim of the same architecture is not held out."""
+        return None
+
+    @abstractmethod
+    def crafter(self, state: State, ctx: Context) -> Crafter:
+        """A function from a batch to images (B,C,H,W) in [0,1]; it may overshoot the budget,
+        the runner projects and rounds. Nets run in eval mode."""

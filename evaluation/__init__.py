@@ -1,0 +1,1 @@
+"""Does what we ship still resist?"""

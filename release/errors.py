@@ -1,0 +1,65 @@
+"""What can go wrong in a release, and what the shell is told.
+
+    ReleaseError                 1  a bug, or a worker that died for good
+    ├── InputError               2  the command, the source or the target is not usable as given
+    ├── GateMissed               3  the release does not hold; nothing was published, the report is kept
+    ├── TooManyBadRows           4  more rows are unreadable than --max-bad allows
+    ├── HubRefused               5  the Hub said no
+    └── StorageError             6  disk full, or a file is not what its record says
+        └── ShardCorrupt
+    Interrupted                130  Ctrl-C
+
+Every message is one line: what, where, what to do next.
+"""
+
+from __future__ import annotations
+
+
+class ReleaseError(Exception):
+    """A release could not go on; the message is for the person at the terminal."""
+
+    exit_code = 1
+
+
+class InputError(ReleaseError):
+    exit_code = 2
+
+
+class GateMissed(ReleaseError):
+    exit_code = 3
+
+
+class TooManyBadRows(ReleaseError):
+    exit_code = 4
+
+
+class HubRefused(ReleaseError):
+    exit_code = 5
+
+
+class StorageError(ReleaseError):
+    exit_code = 6
+
+
+class ShardCorrupt(StorageError):
+    pass
+
+
+class Interrupted(ReleaseError):
+    exit_code = 130
+
+
+KINDS: dict[str, type[ReleaseError]] = {
+    kind.__name__: kind
+    for kind in (
+        ReleaseError,
+        InputError,
+        GateMissed,
+        TooManyBadRows,
+        HubRefused,
+        StorageError,
+        ShardCorrupt,
+        Interrupted,
+    )
+}
+"""By name, so that an error met in a worker can be raised again in the parent."""
