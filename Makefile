@@ -1,28 +1,32 @@
-# Everything a person or the CI does here. `make setup` is implied by every other target.
+# Everything a person or the CI does here; each target sets up what it needs.
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
-STAMP := .venv/.ready
-# Threads of a test process: pytest-xdist already fills the cores.
-TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_DISABLE_TELEMETRY=1 HF_HUB_DISABLE_UPDATE_CHECK=1
+READY := .venv/.ready
+# One thread a test process: pytest-xdist already fills the cores.
+QUIET := HF_HUB_DISABLE_TELEMETRY=1 HF_HUB_DISABLE_UPDATE_CHECK=1
+PYTEST := OMP_NUM_THREADS=1 $(QUIET) $(BIN)/pytest --numprocesses 2 --dist loadgroup
 
 .PHONY: setup demo test test-slow check fix bench clean
 
-setup: $(STAMP)
+setup: $(READY)
 
-$(STAMP): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --editable '.[demo,dev]' --constraint constraints.txt
 	touch $@
 
+# Protects the 4,000 training digits of the embedded sample, verifies, and shows the release.
 demo: setup
-	$(BIN)/bash demo 2>/dev/null || true
+	$(QUIET) $(BIN)/protect-release push sample:mnist5k --to ./out/mnist5k-protected --workers 2
+	$(BIN)/protect-release check ./out/mnist5k-protected
+	@echo "Read ./out/mnist5k-protected/README.md, or load it: datasets.load_dataset('./out/mnist5k-protected')"
 
 test: setup
-	$(TEST_ENV) $(BIN)/pytest -n 2 --dist worksteal -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-slow: setup
-	$(TEST_ENV) $(BIN)/pytest -n 2 --dist worksteal -m slow --timeout 1800
+	$(PYTEST) -m slow --timeout 1800
 
 check: setup
 	$(BIN)/ruff check .
@@ -32,6 +36,13 @@ check: setup
 fix: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# SOURCE: a clean dataset to measure protection on, such as a folder with CIFAR-10.
+SOURCE ?= sample:mnist5k
+bench: setup
+	$(BIN)/python -m benchmarks.engine
+	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.ablation $(SOURCE)
 
 clean:
 	rm -rf .venv build *.egg-info

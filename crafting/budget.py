@@ -15,7 +15,8 @@ from torch import Tensor
 
 
 def _norms(delta: Tensor) -> Tensor:
-    return delta.flatten(1).norm(dim=1)
+    norms: Tensor = torch.linalg.vector_norm(delta.flatten(1), dim=1)
+    return norms
 
 
 def _each(per_image: Tensor) -> Tensor:

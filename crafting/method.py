@@ -118,6 +118,11 @@ class Method(ABC):
         return 0
 
     @property
+    def fit_epochs(self) -> int:
+        """Times that `fit` trains a surrogate on every row."""
+        return 0
+
+    @property
     def surrogate_name(self) -> str | None:
         """The net that fit trains, if any; a victim of the same architecture is not held out."""
         return None

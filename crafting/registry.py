@@ -51,7 +51,10 @@ def methods() -> Mapping[str, Registration]:
 
 
 def configure(
-    name: str, preset: Preset, budget: Budget | None = None, settings: Mapping[str, str] | None = None
+    name: str,
+    preset: Preset,
+    budget: Budget | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> Method:
     """The method called `name`, with its preset's fields, the budget and the settings laid over it.
 

@@ -1,0 +1,99 @@
+"""The README.md of a release: YAML that `load_dataset` and the Hub read, and a text for people."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from cards.facts import CardFacts, budget_in_words
+from cards.markdown import escaped, fenced, percent, spanned
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_TAGS = ("protect-release", "unlearnable-examples", "data-protection")
+_SIZES = (
+    (1_000, "n<1K"),
+    (10_000, "1K<n<10K"),
+    (100_000, "10K<n<100K"),
+    (1_000_000, "100K<n<1M"),
+    (10_000_000, "1M<n<10M"),
+    (100_000_000, "10M<n<100M"),
+    (1_000_000_000, "100M<n<1B"),
+)
+_LISTED_CLASSES = 50
+
+
+def render(facts: CardFacts) -> str:
+    """The whole README.md, ending in a newline."""
+    template = _environment().get_template("card.md.j2")
+    classes = list(facts.class_names)
+    body = template.render(
+        facts=facts,
+        budget=budget_in_words(facts.budget),
+        classes=classes[:_LISTED_CLASSES],
+        further_classes=len(classes) - len(classes[:_LISTED_CLASSES]),
+    )
+    return f"---\n{front_matter(facts)}\n---\n\n{body.strip()}\n"
+
+
+def front_matter(facts: CardFacts) -> str:
+    """The YAML between the two lines of dashes."""
+    from huggingface_hub import DatasetCardData
+
+    data = DatasetCardData(
+        license=facts.license,
+        pretty_name=facts.pretty_name,
+        task_categories=["image-classification"],
+        size_categories=[size_category(facts.released)],
+        tags=[*_TAGS, facts.method],
+        configs=[_default_config(facts)],
+        dataset_info=_dataset_info(facts),
+    )
+    return str(data.to_yaml()).strip()
+
+
+def size_category(rows: int) -> str:
+    """The Hub's name for datasets of this many rows."""
+    return next((name for limit, name in _SIZES if rows < limit), "n>1B")
+
+
+def _default_config(facts: CardFacts) -> dict[str, Any]:
+    # One glob a release, so that shards of a later one are visible only once the card lists them.
+    files = {"split": facts.split, "path": list(facts.data_files)}
+    return {"config_name": "default", "data_files": [files]}
+
+
+def _dataset_info(facts: CardFacts) -> dict[str, Any]:
+    split = {"name": facts.split, "num_bytes": facts.num_bytes, "num_examples": facts.released}
+    sizes = {"download_size": facts.download_size, "dataset_size": facts.num_bytes}
+    features = {} if facts.features is None else {"features": [dict(f) for f in facts.features]}
+    return features | {"splits": [split]} | sizes
+
+
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    made = Environment(
+        loader=PackageLoader("cards"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "md": escaped,
+        "fenced": fenced,
+        "percent": percent,
+        "spanned": spanned,
+        "quoted": _quoted,
+        "count": "{:,}".format,
+    }
+    return made
+
+
+def _quoted(value: object) -> Markup:
+    """A Python literal inside a code block, where HTML escapes would be shown."""
+    return Markup(json.dumps(value, ensure_ascii=False))

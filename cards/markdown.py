@@ -1,0 +1,47 @@
+"""Foreign text in Markdown: shown as it is written, never obeyed.
+
+HTML escaping alone stops neither `|` nor `](`, and a backslash does not stop an automatic link, so
+whatever could mean something becomes a numeric character reference, which never does.
+"""
+
+from __future__ import annotations
+
+import re
+
+from markupsafe import Markup
+
+_ACTIVE = re.compile(
+    r"""[^\w\s,.\-/()%'=?;:]          # whatever has a meaning, or might get one
+    | (?<![^\W_])_ | _(?![^\W_])       # emphasis; inside a word it is only an underscore
+    | :(?=\S) | (?<=www)\.            # automatic links
+    | ^- | (?<=^\d)[.)] | (?<=^\d\d)[.)]  # lists inside a list
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+_BLANK = re.compile(r"[\s\x00-\x1f\x7f]+")
+
+
+def escaped(text: object) -> Markup:
+    """The text on one line, for a paragraph, a list item, a table cell or an alt text."""
+    line = _BLANK.sub(" ", str(text)).strip()
+    return Markup(_ACTIVE.sub(lambda found: f"&#{ord(found[0])};", line))
+
+
+def fenced(text: str, language: str = "") -> Markup:
+    """The text as a code block that it cannot close."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return Markup(f"{fence}{language}\n{text.strip()}\n{fence}")
+
+
+def percent(share: float) -> str:
+    """A fraction in per cent."""
+    return f"{100 * share:.1f} %"
+
+
+def spanned(span: tuple[float, float, float]) -> str:
+    """A figure over seeds: its mean and, where seeds differ, its range."""
+    mean, low, high = span
+    if low == high:
+        return percent(mean)
+    return f"{percent(mean)} ({percent(low)} to {percent(high)})"

@@ -1,0 +1,60 @@
+"""The one loop of projected steps that every gradient method uses.
+
+A method only says which way is up; the budget's geometry takes the step and keeps it inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from crafting.budget import L2, Budget, Linf
+
+Loss = Callable[[Tensor], Tensor]
+"""Images (B,C,H,W) to one loss (B,) each. Losses are summed over rows, never averaged, so that no
+row's gradient depends on how many others there are."""
+Direction = Callable[[Tensor, int], Tensor]
+"""(images, step number from 0) to the gradient (B,C,H,W) to go against."""
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Steps of `levels` (of 255) that stay within `budget` of the images `clean`."""
+
+    clean: Tensor
+    budget: Budget
+    levels: float
+
+    def step(self, x: Tensor, gradient: Tensor) -> Tensor:
+        """x after one step against the gradient, projected."""
+        return self.budget.project(x - self.budget.step(gradient, self.levels), self.clean)
+
+    def descend(self, start: Tensor, direction: Direction, steps: int) -> Tensor:
+        """`start` after that many steps."""
+        x = start
+        for t in range(steps):
+            x = self.step(x, direction(x, t))
+        return x
+
+
+def image_gradient(loss: Loss, x: Tensor) -> Tensor:
+    """The gradient (B,C,H,W) of each image's own loss with respect to that image."""
+    x = x.detach().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(loss(x).sum(), x)
+    return gradient
+
+
+def unit_mean(gradient: Tensor) -> Tensor:
+    """Each image's gradient divided by the mean of its absolute values."""
+    size = gradient.abs().flatten(1).mean(1).clamp_min(1e-30)
+    return gradient / size.view(-1, 1, 1, 1)
+
+
+def furthest(budget: Budget, direction: Tensor) -> Tensor:
+    """The differences (B,C,H,W) along these directions that reach the edge of the budget."""
+    assert isinstance(budget, Linf | L2), f"{budget} has no edge"
+    levels = budget.levels if isinstance(budget, Linf) else budget.radius * 255
+    return budget.step(direction, levels)

@@ -1,0 +1,181 @@
+"""Methods that pull images with a surrogate: one training run, kept at n equidistant epochs.
+
+All of them share one State, so that the same run serves sep, sep-fa, sep-fa-vr, sep-fa-mi and tap:
+
+    checkpoint-00/<parameter or buffer>   a net of the run, the earliest first
+    centres/centres (n,K,D) float32       class means of its penultimate features on clean images
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from crafting.batch import Split
+from crafting.budget import L2, Budget, Linf, Sum
+from crafting.method import Context, Method, State
+from crafting.nets import Net, build, for_crafting
+from crafting.training import EpochStats, Recipe, RecipeName, named_recipe, train
+
+CENTRES = "centres/centres"
+_FEATURE_BATCH = 125
+
+QUICK_SURROGATE: dict[str, Any] = {
+    "surrogate": "vgg-w16",
+    "surrogate_epochs": 20,
+    "surrogate_recipe": "fast",
+    "checkpoints": 5,
+}
+"""The fields of every `quick` preset, so that all methods can use one State."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurrogateMethod(Method):
+    """A method whose fit is one surrogate's training; subclasses only craft."""
+
+    surrogate: str = "resnet18"
+    surrogate_epochs: int = 120
+    surrogate_recipe: RecipeName = "sep"
+    checkpoints: int = 15
+
+    allowed: ClassVar[tuple[type[Budget], ...]] = (Linf, L2, Sum)
+
+    @property
+    def surrogate_name(self) -> str:
+        return self.surrogate
+
+    @property
+    def fit_epochs(self) -> int:
+        return self.surrogate_epochs
+
+    def recipe(self) -> Recipe:
+        return named_recipe(self.surrogate_recipe, self.surrogate, self.surrogate_epochs)
+
+    def fit_key(self) -> dict[str, Any]:
+        recipe = asdict(self.recipe())
+        return {"surrogate": self.surrogate, "checkpoints": self.checkpoints, "recipe": recipe}
+
+    def fit(self, data: Split, ctx: Context) -> State:
+        """The checkpoints and their class centres, equal on every rank; ValueError if there are
+        more checkpoints than epochs."""
+        weights = self._trained(data, ctx)
+        nets = [self._net(each, ctx) for each in weights]
+        state = {
+            f"{_folder(k)}/{name}": value
+            for k, each in enumerate(weights)
+            for name, value in each.items()
+        }
+        return state | {CENTRES: class_centres(nets, data, ctx).cpu()}
+
+    def load_checkpoints(self, state: State, ctx: Context) -> list[Net]:
+        """The nets of the run, the earliest first, ready for crafting and all in memory."""
+        return [self._net(_inside(state, _folder(k)), ctx) for k in range(self.checkpoints)]
+
+    def load_last(self, state: State, ctx: Context) -> Net:
+        """The net as it was when training ended, ready for crafting."""
+        return self._net(_inside(state, _folder(self.checkpoints - 1)), ctx)
+
+    def _trained(self, data: Split, ctx: Context) -> list[State]:
+        kept: list[State] = []
+        epochs = _kept_epochs(self.surrogate_epochs, self.checkpoints)
+        seeds = ctx.shared("surrogate").integers(2**31, size=2)
+        net = build(self.surrogate, ctx.num_classes, ctx.net_size, seed=int(seeds[0]))
+
+        def keep(epoch: int, stats: EpochStats) -> None:
+            if epoch in epochs:
+                kept.append(_agreed(net, ctx))
+            ctx.progress(epoch, self.surrogate_epochs)
+
+        train(
+            net,
+            data,
+            self.recipe(),
+            device=ctx.device,
+            seed=int(seeds[1]),
+            accelerator=ctx.accelerator,
+            on_epoch=keep,
+        )
+        return kept
+
+    def _net(self, weights: State, ctx: Context) -> Net:
+        net = build(self.surrogate, ctx.num_classes, ctx.net_size)
+        net.load_state_dict(weights)
+        return for_crafting(net, ctx.device)
+
+
+def class_centres(nets: list[Net], data: Split, ctx: Context) -> Tensor:
+    """(n,K,D) float32: each net's mean features of every class over the split, on ctx.device.
+
+    A class without rows gets the mean over the other classes' centres. Every rank looks at its
+    share of the rows and has the whole result.
+    """
+    sums = [torch.zeros(ctx.num_classes, n.head.in_features, device=ctx.device) for n in nets]
+    totals = torch.stack(sums).double()
+    counts = torch.zeros(ctx.num_classes, device=ctx.device, dtype=torch.float64)
+    for batch in data.batches(_FEATURE_BATCH):
+        mine = slice(ctx.rank, None, ctx.world)
+        x, y = batch.x[mine].to(ctx.device), batch.labels()[mine].to(ctx.device)
+        members = F.one_hot(y, ctx.num_classes).double()
+        counts += members.sum(0)
+        for total, net in zip(totals, nets, strict=True):
+            total += members.T @ _features(net, x).double()
+    return _means(_over_ranks(totals, ctx), _over_ranks(counts, ctx))
+
+
+def target_classes(ctx: Context, shift: int) -> Tensor:
+    """(K,) int64 on ctx.device: the class that each class is pulled towards, `shift` further round
+    unless the owner chose a map."""
+    chosen = ctx.target_map
+    if chosen is None:
+        chosen = tuple((y + shift) % ctx.num_classes for y in range(ctx.num_classes))
+    return torch.tensor(chosen, device=ctx.device)
+
+
+def _kept_epochs(epochs: int, checkpoints: int) -> list[int]:
+    if not 1 <= checkpoints <= epochs:
+        raise ValueError(
+            f"{checkpoints} checkpoints cannot be kept from {epochs} surrogate epochs: "
+            f"set checkpoints between 1 and {epochs}, or more surrogate_epochs"
+        )
+    return [epochs * (k + 1) // checkpoints for k in range(checkpoints)]
+
+
+def _folder(k: int) -> str:
+    return f"checkpoint-{k:02d}"
+
+
+def _inside(state: State, folder: str) -> State:
+    prefix = folder + "/"
+    return {name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)}
+
+
+def _agreed(net: Net, ctx: Context) -> State:
+    """A copy of the weights on CPU, the first rank's: BatchNorm's running statistics differ."""
+    copies = {name: value.detach().clone() for name, value in net.state_dict().items()}
+    if ctx.accelerator is not None and ctx.world > 1:
+        from accelerate.utils import broadcast
+
+        copies = broadcast(copies, from_process=0)
+    return {name: value.cpu().contiguous() for name, value in copies.items()}
+
+
+def _over_ranks(values: Tensor, ctx: Context) -> Tensor:
+    if ctx.accelerator is None or ctx.world == 1:
+        return values
+    total: Tensor = ctx.accelerator.reduce(values, reduction="sum")
+    return total
+
+
+@torch.inference_mode()
+def _features(net: Net, x: Tensor) -> Tensor:
+    return net.features(x)
+
+
+def _means(totals: Tensor, counts: Tensor) -> Tensor:
+    means = totals / counts.clamp_min(1)[:, None]
+    overall = means[:, counts > 0].mean(1, keepdim=True)
+    return torch.where(counts[:, None] > 0, means, overall).float()

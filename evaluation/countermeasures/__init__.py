@@ -1,0 +1,7 @@
+"""What an appropriator may do to train on a release all the same; one file each."""
+
+from evaluation.countermeasures.base import Countermeasure, countermeasures, parse, register
+
+__all__ = ["COUNTERMEASURES", "Countermeasure", "parse", "register"]
+
+COUNTERMEASURES = countermeasures()

@@ -1,0 +1,76 @@
+"""Whether a release may be published."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from evaluation.scoring import above_chance_ratio, percent
+from evaluation.verify import Trial
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the release holds, judged on its worst trial: accuracy is what that victim may reach
+    at most (a fraction), ratio what is left of its clean twin's accuracy above chance, or None
+    where that twin was not above chance itself."""
+
+    holds: bool
+    worst: Trial
+    threshold: float
+    ratio: float | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A release holds where the worst held-out victim keeps at most `max_ratio` of the accuracy
+    above chance of its clean twin, or, where given, at most `max_accuracy` (a fraction).
+
+    Only plain training is judged, unless nothing else was tried: under a countermeasure no method
+    is expected to hold (the card says so). Where no victim is held out, all are judged.
+    """
+
+    max_ratio: float = 0.5
+    max_accuracy: float | None = None
+
+    def judge(self, trials: Sequence[Trial], num_classes: int) -> Verdict:
+        """The verdict on these trials; ValueError where there are none."""
+        judged = _judged(trials)
+        excess = [trial.protected - self.threshold(trial, num_classes) for trial in judged]
+        worst = judged[excess.index(max(excess))]
+        threshold = self.threshold(worst, num_classes)
+        holds = worst.protected <= threshold
+        ratio = above_chance_ratio(worst.protected, worst.clean, num_classes)
+        return Verdict(holds, worst, threshold, ratio, _reason(worst, threshold, num_classes))
+
+    def threshold(self, trial: Trial, num_classes: int) -> float:
+        """The accuracy that this victim may reach at most; below 0 where its clean twin did not
+        beat chance, since nothing was shown then."""
+        if self.max_accuracy is not None:
+            return self.max_accuracy
+        chance = 1 / num_classes
+        if trial.clean <= chance:
+            return -1.0
+        return chance + self.max_ratio * (trial.clean - chance)
+
+
+def _judged(trials: Sequence[Trial]) -> list[Trial]:
+    if not trials:
+        raise ValueError("no victim was trained, so nothing can be judged: verify first")
+    plain = [trial for trial in trials if trial.is_plain] or list(trials)
+    return [trial for trial in plain if trial.held_out] or plain
+
+
+def _reason(trial: Trial, threshold: float, num_classes: int) -> str:
+    if threshold < 0:
+        return (
+            f"the {trial.victim} did not even learn from the clean images "
+            f"({percent(trial.clean)}, where chance is {percent(1 / num_classes)}), so that "
+            "protection cannot be judged"
+        )
+    relation = "at most" if trial.protected <= threshold else "more than"
+    return (
+        f"a {trial.victim} trained on this release scored {percent(trial.protected)}, {relation} "
+        f"the {percent(threshold)} allowed (clean images: {percent(trial.clean)})"
+    )

@@ -1,0 +1,129 @@
+"""Chosen rows of a split, decoded once and resized to the size that nets take.
+
+pixels.npy (N,C,S,S) uint8     rows.npy (N,) int64     targets.npy (N,) int64, where labelled
+split.json   number of classes and seed
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from crafting.batch import PixelSplit
+from crafting.nets.resize import resize
+from release.errors import InputError, StorageError
+from release.images import BadImage, decode
+from release.source import Row, Source
+from release.survey import Progress, Survey
+from release.threads import in_order
+
+
+def sample(survey: Survey, num_rows: int, seed: str) -> np.ndarray:
+    """At most `num_rows` of the survey's good rows, ascending, drawn from the seed (hex)."""
+    rows = survey.rows()
+    if len(rows) <= num_rows:
+        return rows
+    generator = np.random.default_rng(int(seed[:16], 16))
+    return np.sort(generator.choice(rows, num_rows, replace=False))
+
+
+def build(
+    source: Source,
+    *,
+    split: str,
+    survey: Survey,
+    rows: Sequence[int] | np.ndarray,
+    net_size: int,
+    folder: Path,
+    num_classes: int,
+    seed: int,
+    progress: Progress = lambda done, total: None,
+) -> PixelSplit:
+    """The split over `rows` (ascending, good in the survey) is in `folder`, which appears whole.
+
+    Pixels are (N,C,net_size,net_size), rounded to 8 bit; C is 1 where every chosen image has one
+    channel, else 3. InputError where the source is no longer what was surveyed, StorageError where
+    the disk is full.
+    """
+    making = folder.with_name(f"{folder.name}.making")
+    shutil.rmtree(making, ignore_errors=True)
+    chosen = np.asarray(rows, dtype=np.int64)
+    try:
+        making.mkdir(parents=True)
+        _write_pixels(source, split, survey, chosen, net_size, making, progress)
+        np.save(making / "rows.npy", chosen)
+        if source.label_column is not None:
+            np.save(making / "targets.npy", survey.labels[chosen])
+        (making / "split.json").write_text(json.dumps({"num_classes": num_classes, "seed": seed}))
+        shutil.rmtree(folder, ignore_errors=True)
+        making.rename(folder)
+    except OSError as problem:
+        shutil.rmtree(making, ignore_errors=True)
+        raise StorageError(
+            f"{folder} could not be written ({problem.strerror}): make room, or lower --fit-rows, "
+            "and run the same command again"
+        ) from None
+    return load(folder)
+
+
+def load(folder: Path) -> PixelSplit:
+    """The split that lies in `folder`, its pixels memory-mapped."""
+    notes = json.loads((folder / "split.json").read_text())
+    targets = folder / "targets.npy"
+    return PixelSplit(
+        pixels=np.load(folder / "pixels.npy", mmap_mode="r"),
+        rows=np.load(folder / "rows.npy"),
+        targets=np.load(targets) if targets.exists() else None,
+        num_classes=notes["num_classes"],
+        seed=notes["seed"],
+    )
+
+
+def _write_pixels(
+    source: Source,
+    split: str,
+    survey: Survey,
+    chosen: np.ndarray,
+    net_size: int,
+    folder: Path,
+    progress: Progress,
+) -> None:
+    channels = int(survey.sizes[chosen, 0].max(initial=1))
+    shape = (len(chosen), channels, net_size, net_size)
+    pixels = np.lib.format.open_memmap(
+        folder / "pixels.npy", mode="w+", dtype=np.uint8, shape=shape
+    )
+    small = partial(_resized, channels=channels, net_size=net_size)
+    for at, image in enumerate(in_order(small, _chosen(source, split, chosen), ahead=32)):
+        pixels[at] = image
+        progress(at + 1, len(chosen))
+    pixels.flush()
+
+
+def _chosen(source: Source, split: str, rows: np.ndarray) -> Iterator[Row]:
+    if not len(rows):
+        return
+    wanted = np.zeros(int(rows[-1]) + 1, dtype=np.bool_)
+    wanted[rows] = True
+    for row in source.rows(split, int(rows[0]), len(wanted)):
+        if wanted[row.number]:
+            yield row
+
+
+def _resized(row: Row, channels: int, net_size: int) -> np.ndarray:
+    """(C,net_size,net_size) uint8."""
+    try:
+        pixels = torch.from_numpy(decode(row.image).pixels).permute(2, 0, 1)[None]
+    except BadImage as problem:
+        raise InputError(
+            f"row {row.number} became unreadable ({problem}) since the run began: let the source "
+            "rest, then run the same command again"
+        ) from None
+    small = resize(pixels.float(), net_size).round_().clamp_(0, 255).to(torch.uint8)
+    return small[0].expand(channels, -1, -1).numpy()

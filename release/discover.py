@@ -1,0 +1,220 @@
+"""Finds a dataset: what a person's words mean, which files `datasets` sees there, and their pin."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import fsspec
+from datasets import Features, load_dataset_builder
+from datasets.exceptions import DatasetNotFoundError
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.repocard import RepoCard
+
+from release import samples
+from release.errors import InputError
+from release.manifest import MADE_BY
+from release.manifest import NAME as MANIFEST
+from release.threads import in_order
+from release.workdir import cache_home
+
+Kind = Literal["parquet", "imagefolder", "webdataset"]
+_KINDS: tuple[Kind, ...] = ("parquet", "imagefolder", "webdataset")
+_HUB = "hf://datasets/"
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+(@[^@]+)?")
+_COMMIT = re.compile(r"hf://datasets/[^@]+@([0-9a-f]{40})/")
+_METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A dataset's files and what it says about itself.
+
+    root: a local folder, or hf://datasets/ID@COMMIT; splits: each split's file URLs in row order;
+    features: as its card declares them, or None; card: the YAML of its README.
+    """
+
+    spec: str
+    root: str
+    kind: Kind
+    config: str
+    configs: list[str]
+    splits: dict[str, list[str]]
+    features: Features | None
+    readme: str
+    card: dict[str, Any]
+
+    def files(self) -> list[str]:
+        """Every split's files."""
+        return [url for urls in self.splits.values() for url in urls]
+
+    def pin(self) -> str:
+        """The commit on the Hub, else a digest of every file's path and contents."""
+        commit = _COMMIT.match(f"{self.root}/")
+        return commit[1] if commit else _digest_of_files(self)
+
+    def fact(self, name: str) -> str | None:
+        """A text in the card's YAML, the first where there are several."""
+        value = self.card.get(name)
+        value = value[0] if isinstance(value, list) and value else value
+        return value if isinstance(value, str) else None
+
+    def citation(self) -> str | None:
+        """The first BibTeX block of the README."""
+        block = re.search(r"^```bib(?:tex)?\s*\n(.*?)^```", self.readme, re.DOTALL | re.MULTILINE)
+        return block[1].strip() if block else None
+
+
+def discover(spec: str, config: str | None) -> Found:
+    """The dataset that `spec` means: a folder, a Hub id, or sample:NAME.
+
+    InputError where nothing is there, it cannot be reached, it is of another kind, or it is one of
+    our own releases.
+    """
+    where = _where(spec)
+    on_hub = where.startswith(_HUB)
+    path, _, revision = where.removeprefix(_HUB).partition("@") if on_hub else (where, "", "")
+    builder = _builder(path, spec, config, revision or None)
+    files = builder.config.data_files or {}
+    splits = {str(split): [str(url) for url in urls] for split, urls in files.items()}
+    root = _root(where, [url for urls in splits.values() for url in urls])
+    kind = _kind(builder, spec)
+    if kind == "imagefolder":
+        images = tuple(builder.EXTENSIONS)
+        splits = {split: _images(urls, root, images) for split, urls in splits.items()}
+    readme = _read_text(f"{root}/README.md")
+    found = Found(
+        spec=spec,
+        root=root,
+        kind=kind,
+        config=builder.config.name,
+        configs=list(builder.builder_configs),
+        splits=splits,
+        features=builder.info.features,
+        readme=readme,
+        card=_card(readme),
+    )
+    _refuse_own_release(found)
+    return found
+
+
+def _where(spec: str) -> str:
+    """A local folder, or hf://datasets/ID[@REVISION]."""
+    if spec.startswith("sample:"):
+        return str(samples.folder(spec.removeprefix("sample:"), cache_home() / "samples"))
+    if spec.startswith(_HUB):
+        return spec
+    local, is_hub_id = Path(spec).expanduser(), bool(_HUB_ID.fullmatch(spec))
+    if local.is_dir() and is_hub_id:
+        raise InputError(
+            f"{spec} is a folder here and may be a dataset on the Hub: write ./{spec} for the "
+            f"folder, {_HUB}{spec} for the Hub"
+        )
+    if local.is_dir():
+        return str(local.resolve())
+    if local.is_file():
+        raise InputError(f"{spec} is a file: name the folder it is in")
+    if not is_hub_id:
+        raise InputError(f"{spec} is neither a folder nor a Hub id org/name[@revision]")
+    return _HUB + spec
+
+
+def _root(where: str, urls: Sequence[str]) -> str:
+    """The folder, or the Hub id at the commit that its files were found at."""
+    commit = _COMMIT.match(urls[0]) if urls else None
+    return commit[0].rstrip("/") if commit else where
+
+
+def within(root: str, url: str) -> str:
+    """A file's path within its dataset, with forward slashes."""
+    return os.path.relpath(url, root).replace(os.sep, "/")
+
+
+def _images(urls: Sequence[str], root: str, extensions: tuple[str, ...]) -> list[str]:
+    """The image files among `urls`, by the digest of their path within the source, so that the
+    first N rows are not all of one class."""
+    for url in urls:
+        if PurePosixPath(url).name in _METADATA or url.lower().endswith(_ARCHIVES):
+            raise InputError(
+                f"{within(root, url)} lies among images, and only plain image files in class "
+                "folders are read: unpack archives; with metadata, convert to Parquet first"
+            )
+    images = [url for url in urls if url.lower().endswith(extensions)]
+    return sorted(images, key=lambda url: hashlib.sha256(within(root, url).encode()).digest())
+
+
+def _builder(path: str, spec: str, config: str | None, revision: str | None) -> Any:
+    try:
+        return load_dataset_builder(path, name=config, revision=revision)
+    except DatasetNotFoundError:
+        raise InputError(
+            f"{spec} is not on the Hub, or not for this account: check its name and log in"
+        ) from None
+    except FileNotFoundError:
+        raise InputError(
+            f"{spec} holds no dataset: expected Parquet files, class folders of images, or "
+            "WebDataset tars"
+        ) from None
+    except ConnectionError as error:
+        offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
+        why = "HF_HUB_OFFLINE is set" if offline else str(error).partition("\n")[0]
+        raise InputError(f"{spec} is no folder here, and the Hub is out of reach: {why}") from None
+    except HFValidationError:
+        raise InputError(f"{spec} is neither a folder nor a Hub id org/name[@revision]") from None
+    except ValueError as error:
+        what = f"configuration {config!r} of {spec}" if config else f"{spec} without --config"
+        raise InputError(f"{what} cannot be opened: {' '.join(str(error).split())}") from None
+
+
+def _kind(builder: Any, spec: str) -> Kind:
+    module = type(builder).__module__.rpartition(".")[2]
+    for kind in _KINDS:
+        if module == kind:
+            return kind
+    raise InputError(
+        f"{spec} is read by `datasets` as {module}: expected Parquet files, class folders of "
+        "images, or WebDataset tars; convert it with Dataset.to_parquet"
+    )
+
+
+def _read_text(url: str) -> str:
+    try:
+        with fsspec.open(url, "r", encoding="utf-8") as file:
+            return str(file.read())
+    except FileNotFoundError:
+        return ""
+
+
+def _card(readme: str) -> dict[str, Any]:
+    """The YAML at the top of a README, as a dictionary."""
+    if not readme.startswith("---"):
+        return {}
+    card = RepoCard(readme, ignore_metadata_errors=True).data
+    return dict(card.to_dict())  # type: ignore[no-untyped-call]
+
+
+def _refuse_own_release(found: Found) -> None:
+    manifest = _read_text(f"{found.root}/{MANIFEST}")
+    tagged = MADE_BY in (found.card.get("tags") or [])
+    if tagged or (manifest and f'"made_by": "{MADE_BY}"' in manifest):
+        raise InputError(
+            f"{found.spec} is itself a release of {MADE_BY}: name the clean dataset it came from"
+        )
+
+
+def _digest_of_files(found: Found) -> str:
+    files = sorted(found.files())
+    digests = in_order(_digest, files, threads=2)
+    lines = [f"{within(found.root, f)}\0{d}\n" for f, d in zip(files, digests, strict=True)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _digest(path: str) -> str:
+    with fsspec.open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,110 @@
+"""Any image file as the 8-bit pixels that are protected; budgets are measured against these."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+# What Pillow's readers are seen to raise on damaged files; a warning only where it is an error.
+_UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    RuntimeError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+    Warning,
+)
+_MODE_NAMES = {"1": "1-bit", "P": "palette", "PA": "palette", "LA": "alpha", "La": "alpha"}
+_MODE_NAMES |= {"RGBA": "alpha", "RGBa": "alpha"}
+
+
+class BadImage(ValueError):
+    """These bytes are no image that can be protected; the message is the reason."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """pixels (H,W,C) uint8 with C 1 or 3; converted names what differs from the file, if
+    anything does."""
+
+    pixels: np.ndarray
+    converted: str | None
+
+
+def decode(data: bytes) -> Decoded:
+    """The pixels of an image file: greyscale stays one channel, every other mode becomes RGB.
+
+    EXIF orientation is applied, alpha is laid over white, 16-bit samples are scaled from 0..65535
+    to 0..255, an animation gives its first frame; `converted` names these, joined by ", ".
+    Raises BadImage for data that is empty, truncated, unreadable, or larger than
+    PIL.Image.MAX_IMAGE_PIXELS (a decompression bomb).
+    """
+    if not data:
+        raise BadImage("no image")
+    try:
+        with Image.open(BytesIO(data)) as image:
+            _refuse_bomb(image)
+            return _plain(image)
+    except BadImage:
+        raise
+    except UnidentifiedImageError:
+        raise BadImage("not an image file") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise BadImage("too many pixels (a decompression bomb)") from None
+    except _UNREADABLE as error:
+        raise BadImage(f"unreadable: {str(error)[:80] or type(error).__name__}") from None
+
+
+def _refuse_bomb(image: Image.Image) -> None:
+    # Pillow itself only warns up to twice this size, and a warning's effect belongs to the caller.
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        raise BadImage("too many pixels (a decompression bomb)")
+
+
+def _plain(image: Image.Image) -> Decoded:
+    changes = ["animation"] if getattr(image, "is_animated", False) else []
+    if image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9):
+        changes.append("exif rotation")
+        image = ImageOps.exif_transpose(image)
+    pixels, mode_change = _eight_bit(image)
+    return Decoded(pixels, ", ".join(changes + mode_change) or None)
+
+
+def _eight_bit(image: Image.Image) -> tuple[np.ndarray, list[str]]:
+    """(H,W,C) uint8 and what had to change for it."""
+    if image.mode.startswith("I;16"):
+        return _from_16_bit(image), ["16-bit"]
+    if image.mode in ("I", "F"):
+        raise BadImage(f"mode {image.mode}: 32-bit samples have no known range")
+    transparent = image.has_transparency_data
+    if image.mode in ("L", "RGB") and not transparent:
+        pixels = np.array(image)
+        return pixels.reshape(*pixels.shape[:2], -1), []
+    name = _MODE_NAMES.get(image.mode, image.mode.lower())
+    changes = {name, "alpha"} if transparent else {name}
+    rgb = _over_white(image) if transparent else image.convert("RGB")
+    return np.array(rgb), sorted(changes - {"l", "rgb"})
+
+
+def _from_16_bit(image: Image.Image) -> np.ndarray:
+    wide = np.asarray(image).astype(np.uint32)
+    grey = ((wide * 255 + 32767) // 65535).astype(np.uint8)
+    return np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")

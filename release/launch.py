@@ -1,0 +1,151 @@
+"""Starts ranks of this program as child processes and waits for them; the parent itself trains and
+crafts nothing and never touches CUDA.
+
+Where the command was already started by torchrun, `accelerate launch` or Slurm, it joins that world
+instead (`JoinedWorld`).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+from release.errors import KINDS, Interrupted, ReleaseError
+from release.workdir import Workdir
+
+_WORLD = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+class JoinedWorld:
+    """The world this process was started in by torchrun, `accelerate launch` or Slurm: its first
+    rank leads with `run` and `end`, the others `follow`. WORKDIR is on a disk they share."""
+
+    def __init__(self) -> None:
+        import torch
+        from accelerate import Accelerator
+        from accelerate.utils import InitProcessGroupKwargs
+
+        # Followers wait in a collective while the first rank plans and fits, however long it takes.
+        patience = InitProcessGroupKwargs(timeout=timedelta(days=30))
+        cpu = torch.cuda.device_count() == 0
+        self._accelerator = Accelerator(cpu=cpu, kwargs_handlers=[patience])
+        self.size = int(os.environ["WORLD_SIZE"])
+        # On CPU an Accelerator that is not told so believes that it is alone: every row twice.
+        assert self._accelerator.num_processes == self.size
+
+    @property
+    def is_first(self) -> bool:
+        return bool(self._accelerator.is_main_process)
+
+    def run(self, stage: str, workdir: Workdir, threads: int) -> None:
+        """The stage has run on every rank; raises what any of them could not go on from."""
+        self._send((stage, str(workdir.path), threads))
+        self._take_part(stage, workdir, threads)
+        raise_failure(workdir)
+
+    def end(self) -> None:
+        """The followers are dismissed."""
+        self._send(None)
+
+    def follow(self) -> None:
+        """Every stage that the first rank called for has run here too."""
+        while (order := self._send(None)) is not None:
+            stage, workdir, threads = order
+            self._take_part(stage, Workdir(Path(workdir)), threads)
+
+    def _take_part(self, stage: str, workdir: Workdir, threads: int) -> None:
+        from release.worker import join, run_stage
+
+        run_stage(stage, join(workdir, threads))
+        self._accelerator.wait_for_everyone()
+
+    def _send(self, order: tuple[str, str, int] | None) -> tuple[str, str, int] | None:
+        """What the first rank sends, on every rank."""
+        from accelerate.utils import broadcast_object_list
+
+        orders: list[tuple[str, str, int] | None] = broadcast_object_list([order])
+        return orders[0]
+
+
+def is_joined() -> bool:
+    """Whether this process was started as one rank of several."""
+    return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def run_ranks(stage: str, workdir: Workdir, *, ranks: int, threads: int, max_restarts: int) -> None:
+    """`stage` has run to its end on every rank; a rank that died was started again with all others
+    up to `max_restarts` times. Raises what a rank could not go on from."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    from release.worker import main
+
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=ranks,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        run_id=f"protect-release-{os.getpid()}",
+        max_restarts=max_restarts,
+        start_method="spawn",
+    )
+    try:
+        with _environment(threads), _logged(workdir.log):
+            elastic_launch(config, main)(stage, str(workdir.path), threads)
+    except ChildFailedError as died:
+        rank, failure = died.get_first_failure()
+        raise ReleaseError(
+            f"a worker died in {stage} (rank {rank}, exit code {failure.exitcode}; see "
+            f"{workdir.log}); what is finished is kept: run the same command again to go on"
+        ) from None
+    except SignalException as signalled:
+        raise Interrupted(
+            f"stopped by {signalled.sigval.name} in {stage}; what is finished is kept: run the "
+            "same command again to go on"
+        ) from None
+    raise_failure(workdir)
+
+
+def raise_failure(workdir: Workdir) -> None:
+    """Raises in the parent what a rank wrote down before it gave up."""
+    if workdir.failure.exists():
+        failure = json.loads(workdir.failure.read_text())
+        raise KINDS[failure["kind"]](failure["message"])
+
+
+@contextmanager
+def _logged(path: Path) -> Iterator[None]:
+    """What the launcher has to say of its ranks, tracebacks included, goes to a file."""
+    log = logging.getLogger("torch.distributed.elastic")
+    handler = logging.FileHandler(path, mode="w")
+    log.addHandler(handler)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.propagate = True
+        log.removeHandler(handler)
+        handler.close()
+
+
+@contextmanager
+def _environment(threads: int) -> Iterator[None]:
+    """The children see a world of their own and as many threads as planned."""
+    before = dict(os.environ)
+    for name in [*_WORLD, *(name for name in before if name.startswith("TORCHELASTIC_"))]:
+        os.environ.pop(name, None)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    # With the shared store, restarted gloo ranks find the addresses of the dead ones (torch 2.15).
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

@@ -1,0 +1,226 @@
+"""What a person may say on the command line, once: each field is an option of every command that
+takes it, with its help. Loads nothing heavy.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+import typer
+
+Options = TypeVar("Options")
+
+SOURCE = "Source"
+METHOD = "Method"
+SHARDS = "Shards"
+VERIFICATION = "Verification"
+RUN = "Run"
+
+
+def _option(*names: str, help: str, panel: str, **more: Any) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=panel, **more)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseOptions:
+    """A release as a person asks for it: SOURCE and everything that has a default."""
+
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="Clean dataset: a local folder (Parquet, class folders of images, WebDataset "
+            "tars), a Hub id org/name or org/name@revision, or sample:mnist5k.",
+        ),
+    ]
+    to: Annotated[
+        str | None,
+        _option("--to", help="Target folder, such as ./out/name-protected.", panel=SHARDS),
+    ] = None
+
+    config: Annotated[str | None, _option(help="Configuration of SOURCE.", panel=SOURCE)] = None
+    split: Annotated[
+        str | None,
+        _option(help="Split to protect; nothing else is published. (default: train)", panel=SOURCE),
+    ] = None
+    test_split: Annotated[
+        str | None,
+        _option(
+            help="Clean split that victims are scored on, never published. (default: test, else "
+            "validation, else 10 % of the rows, kept out of the victims' training)",
+            panel=SOURCE,
+        ),
+    ] = None
+    rows: Annotated[
+        int | None, _option(min=1, help="Only the first N rows of the split.", panel=SOURCE)
+    ] = None
+    image_column: Annotated[
+        str | None, _option(help="(default: found from the features)", panel=SOURCE)
+    ] = None
+    label_column: Annotated[
+        str | None, _option(help="(default: found from the features)", panel=SOURCE)
+    ] = None
+    keep_column: Annotated[
+        list[str], _option(metavar="NAME", help="Publish this column too; repeat.", panel=SOURCE)
+    ] = field(default_factory=list)
+    keep_clean_column: Annotated[
+        list[str],
+        _option(
+            metavar="NAME",
+            help="Publish this column although it may carry the originals (thumbnails, "
+            "embeddings, URLs); repeat.",
+            panel=SOURCE,
+        ),
+    ] = field(default_factory=list)
+    max_bad: Annotated[str, _option(help="Share of rows that may be unreadable.", panel=SOURCE)] = (
+        "1%"
+    )
+
+    method: Annotated[
+        str, _option(help="Protection method; see `protect-release methods`.", panel=METHOD)
+    ] = "sep-fa-vr"
+    preset: Annotated[
+        str | None,
+        _option(
+            help="paper: the papers' figures; quick: minutes on 2 CPU cores. (default: paper where "
+            "there is a GPU, else quick)",
+            panel=METHOD,
+        ),
+    ] = None
+    budget: Annotated[
+        str | None,
+        _option(help="linf:LEVELS, l2:RADIUS, or a sum. (default: the method's)", panel=METHOD),
+    ] = None
+    set_: Annotated[
+        list[str],
+        _option("--set", metavar="NAME=VALUE", help="Set a method's option; repeat.", panel=METHOD),
+    ] = field(default_factory=list)
+    protect_classes: Annotated[
+        str | None, _option(help="Protect only these classes: a,b,c.", panel=METHOD)
+    ] = None
+    protect_share: Annotated[
+        float | None,
+        _option(min=0.0, max=1.0, help="Protect only this share of the rows.", panel=METHOD),
+    ] = None
+    target_map: Annotated[
+        str | None,
+        _option(help="Class each class is pulled towards: a:b,c:d.", panel=METHOD),
+    ] = None
+    net_size: Annotated[
+        int | None,
+        _option(
+            min=8,
+            help="Side in pixels that nets resize to. (default: the commonest short side, at most "
+            "224)",
+            panel=METHOD,
+        ),
+    ] = None
+    fit_rows: Annotated[
+        int | None,
+        _option(min=2, help="Rows that surrogates and victims train on, at most.", panel=METHOD),
+    ] = None
+    seed: Annotated[
+        int | None,
+        _option(
+            help="Repeatable noise: anyone who guesses the number can make it too. (default: drawn "
+            "once and kept secret)",
+            panel=METHOD,
+        ),
+    ] = None
+
+    format: Annotated[
+        str, _option(help="parquet, webdataset, or parquet,webdataset.", panel=SHARDS)
+    ] = "parquet"
+    encoding: Annotated[str, _option(help="png or webp (lossless both).", panel=SHARDS)] = "png"
+    rows_per_shard: Annotated[
+        int | None, _option(min=1, help="(default: by size)", panel=SHARDS)
+    ] = None
+    license: Annotated[
+        str | None,
+        _option(help="Licence of the release. (default: the source's, else unknown)", panel=SHARDS),
+    ] = None
+    show_rows: Annotated[
+        str | None,
+        _option(help="Rows whose clean image the card may show: 3,14,15.", panel=SHARDS),
+    ] = None
+
+    victim: Annotated[
+        list[str],
+        _option(help="Victim to train; repeat. See `protect-release victims`.", panel=VERIFICATION),
+    ] = field(default_factory=list)
+    countermeasure: Annotated[
+        list[str],
+        _option(help="Countermeasure NAME:KEY=VALUE; repeat.", panel=VERIFICATION),
+    ] = field(default_factory=list)
+    victim_seeds: Annotated[
+        int, _option(min=1, help="Trainings of each victim.", panel=VERIFICATION)
+    ] = 1
+    victim_epochs: Annotated[
+        int | None, _option(min=1, help="(default: the preset's)", panel=VERIFICATION)
+    ] = None
+    max_accuracy: Annotated[
+        float | None,
+        _option(
+            min=0.0,
+            max=1.0,
+            help="Gate: the worst held-out victim's accuracy. (default: half of what its clean "
+            "twin has above chance)",
+            panel=VERIFICATION,
+        ),
+    ] = None
+    verify: Annotated[
+        bool,
+        _option("--verify/--no-verify", help="Train victims before release.", panel=VERIFICATION),
+    ] = True
+
+    workers: Annotated[
+        int | None, _option(min=1, help="(default: the GPUs, else the cores)", panel=RUN)
+    ] = None
+    fit_workers: Annotated[
+        int | None, _option(min=1, help="(default: the GPUs, else 1)", panel=RUN)
+    ] = None
+    max_restarts: Annotated[
+        int, _option(min=0, help="Restarts after a worker died.", panel=RUN)
+    ] = 1
+    cache_gb: Annotated[
+        float, _option(min=0.01, help="Disk for decoded images at net size.", panel=RUN)
+    ] = 20.0
+    workdir: Annotated[
+        str | None, _option(help="(default: in the user's cache, by source and target)", panel=RUN)
+    ] = None
+
+
+def as_parameters(kind: type[Options]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Makes `command(options, **own)` a Typer command with one parameter per field of `kind`
+    before its own."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+        declared = [_parameter(kind, f) for f in fields(kind)]  # type: ignore[arg-type]
+        names = [parameter.name for parameter in declared]
+
+        def with_parameters(**values: Any) -> None:
+            options = kind(**{name: values.pop(name) for name in names})
+            command(options, **values)
+
+        with_parameters.__name__ = command.__name__
+        with_parameters.__doc__ = command.__doc__
+        with_parameters.__signature__ = inspect.Signature(declared + own)  # type: ignore[attr-defined]
+        return with_parameters
+
+    return decorate
+
+
+def _parameter(kind: type, declared: Any) -> inspect.Parameter:
+    default = declared.default
+    if declared.default_factory is not MISSING:
+        default = declared.default_factory()
+    return inspect.Parameter(
+        declared.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if default is MISSING else default,
+        annotation=get_type_hints(kind, include_extras=True)[declared.name],
+    )

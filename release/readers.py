@@ -1,0 +1,295 @@
+"""The rows of one split's files, in order: Parquet, a folder of images, tars.
+
+Images are handed over as they are in the file: a damaged one is for the survey to find, and ends
+no iteration.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Features
+
+from release.errors import InputError
+from release.threads import in_order
+
+IMAGE_EXTENSIONS = ("png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff")
+_BATCH_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a source: its number within the split, the image file's bytes (empty where there
+    is none), the label as given, and the kept columns' values."""
+
+    number: int
+    image: bytes
+    label: int | None
+    kept: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Fields:
+    """What to read of each row: column names, or a tar's file extensions (image None: any)."""
+
+    image: str | None
+    label: str | None
+    kept: tuple[str, ...] = ()
+
+
+def parquet_rows(files: Sequence[str], fields: Fields, start: int, stop: int) -> Iterator[Row]:
+    """Rows start..stop of Parquet files laid end to end; groups before `start` are not read.
+
+    Reads with pyarrow itself, one batch at a time and on this thread: a `datasets` stream that is
+    stopped early leaves Arrow threads behind that abort or hang the process as it exits.
+    """
+    first = 0
+    for url in files:
+        if first >= stop:
+            return
+        with _parquet(url) as parquet:
+            yield from _one_parquet(parquet, url, fields, first, start, stop)
+            first += parquet.metadata.num_rows
+
+
+@contextmanager
+def _parquet(url: str) -> Iterator[Any]:
+    with _open(url) as file:
+        try:
+            # Buffered, so that a row group larger than memory is never read at once.
+            yield pq.ParquetFile(file, buffer_size=1 << 20)
+        except pa.ArrowInvalid as error:
+            raise InputError(f"{url} is no readable Parquet file: {error}") from None
+
+
+def _one_parquet(
+    parquet: Any, url: str, fields: Fields, first: int, start: int, stop: int
+) -> Iterator[Row]:
+    groups, at = _groups(parquet.metadata, first, start, stop)
+    names = [fields.image, fields.label, *fields.kept]
+    batches = parquet.iter_batches(
+        batch_size=_batch_rows(parquet.metadata),
+        row_groups=groups,
+        columns=[name for name in names if name is not None],
+        use_threads=False,
+    )
+    for batch in batches if groups else ():
+        low, high = max(start - at, 0), min(stop - at, batch.num_rows)
+        if low < high:
+            yield from _batch_rows_of(batch.slice(low, high - low), url, fields, at + low)
+        at += batch.num_rows
+        if at >= stop:
+            return
+
+
+def _groups(metadata: Any, first: int, start: int, stop: int) -> tuple[list[int], int]:
+    """The row groups that overlap start..stop, and the number of the first row in them."""
+    groups: list[int] = []
+    began = at = first
+    for group in range(metadata.num_row_groups):
+        after = at + metadata.row_group(group).num_rows
+        if after > start and at < stop:
+            began = began if groups else at
+            groups.append(group)
+        at = after
+    return groups, began
+
+
+def _batch_rows(metadata: Any) -> int:
+    groups = range(metadata.num_row_groups)
+    size = sum(int(metadata.row_group(group).total_byte_size) for group in groups)
+    return max(1, min(1024, _BATCH_BYTES * int(metadata.num_rows) // max(1, size)))
+
+
+def _batch_rows_of(batch: pa.RecordBatch, url: str, fields: Fields, number: int) -> Iterator[Row]:
+    images = batch.column(fields.image).to_pylist()
+    labels = batch.column(fields.label).to_pylist() if fields.label else [None] * len(images)
+    kept = batch.select(list(fields.kept)).to_pylist() if fields.kept else [{}] * len(images)
+    for offset, (image, label, values) in enumerate(zip(images, labels, kept, strict=True)):
+        yield Row(number + offset, _image_bytes(image, url), label, values)
+
+
+def _image_bytes(stored: Any, url: str) -> bytes:
+    """The bytes of an Image column's value, which may only name a file beside the Parquet file."""
+    if isinstance(stored, dict):
+        stored = stored.get("bytes") or stored.get("path")
+    if not isinstance(stored, str):
+        return stored or b""
+    beside = url.rpartition("/")[0]
+    # The same as joining, except for a local file that names an absolute path.
+    return _read(os.path.join(beside, stored) if "://" not in url else f"{beside}/{stored}")
+
+
+def parquet_num_rows(files: Sequence[str]) -> int:
+    """How many rows the files' own metadata counts."""
+    total = 0
+    for url in files:
+        with _parquet(url) as parquet:
+            total += parquet.metadata.num_rows
+    return total
+
+
+def parquet_schema(url: str) -> pa.Schema:
+    """The Arrow schema of one file."""
+    with _parquet(url) as parquet:
+        return parquet.schema_arrow
+
+
+def parquet_labels(files: Sequence[str], column: str) -> Iterator[int | None]:
+    """Every row's value in a column of whole numbers."""
+    for url in files:
+        with _parquet(url) as parquet:
+            for batch in parquet.iter_batches(columns=[column], use_threads=False):
+                yield from batch.column(0).to_pylist()
+
+
+def folder_rows(
+    files: Sequence[str], class_names: Sequence[str], start: int, stop: int
+) -> Iterator[Row]:
+    """One row per image file, in the order given, labelled by its folder if there are classes."""
+    numbers = {name: number for number, name in enumerate(class_names)}
+    chosen = files[start:stop]
+    images = in_order(_read, chosen, threads=8, ahead=32)
+    for number, (url, image) in enumerate(zip(chosen, images, strict=True), start):
+        yield Row(number, image, numbers.get(PurePosixPath(url).parent.name))
+
+
+def tar_rows(files: Sequence[str], fields: Fields, start: int, stop: int) -> Iterator[Row]:
+    """Rows start..stop of WebDataset tars laid end to end; skipped rows' files are not read."""
+    number = 0
+    for url in files:
+        for tar, members in tar_samples(url):
+            if number >= stop:
+                return
+            if number >= start:
+                yield _tar_row(tar, members, fields, number)
+            number += 1
+
+
+def tar_num_rows(files: Sequence[str]) -> int:
+    """How many samples the tars' headers show."""
+    return sum(1 for url in files for _ in tar_samples(url))
+
+
+def tar_labels(files: Sequence[str], extension: str) -> Iterator[int | None]:
+    """Every sample's whole-number label."""
+    for url in files:
+        for tar, members in tar_samples(url):
+            yield _whole_number(_member(tar, members, extension))
+
+
+Members = dict[str, tarfile.TarInfo]
+
+
+def tar_samples(url: str) -> Iterator[tuple[tarfile.TarFile, Members]]:
+    """Each sample of a tar: its files by extension (lower case), read through the open tar.
+
+    A sample is a run of files whose names agree up to the first dot of the last part.
+    """
+    with _open(url) as file:
+        try:
+            with tarfile.open(fileobj=file, mode="r:*") as tar:
+                for members in _samples(tar):
+                    yield tar, members
+        except tarfile.TarError as error:
+            raise InputError(f"{url} is no readable tar: {error}") from None
+
+
+def _samples(tar: tarfile.TarFile) -> Iterator[Members]:
+    key, members = "", Members()
+    for member in tar:
+        tar.members = []  # type: ignore[attr-defined]  # else every header read stays in memory
+        stem, extension = split_key(member.name)
+        if not member.isfile() or not stem or not extension:
+            continue
+        if members and stem != key:
+            yield members
+            members = {}
+        key, members[extension] = stem, member
+    if members:
+        yield members
+
+
+def split_key(name: str) -> tuple[str, str]:
+    """A tar member's key and extension: cut at the first dot of the last part of its name."""
+    folder, slash, last = name.rpartition("/")
+    stem, _, extension = last.partition(".")
+    return (f"{folder}{slash}{stem}" if stem else ""), extension.lower()
+
+
+def _tar_row(tar: tarfile.TarFile, members: Members, fields: Fields, number: int) -> Row:
+    wanted = (fields.image,) if fields.image else IMAGE_EXTENSIONS
+    image = next((members[e] for e in wanted if e in members), None)
+    data = contents(tar, image) if image is not None else b""
+    label = _whole_number(_member(tar, members, fields.label)) if fields.label else None
+    return Row(number, data, label, _json_fields(tar, members, fields.kept))
+
+
+def _member(tar: tarfile.TarFile, members: Members, extension: str) -> bytes | None:
+    return contents(tar, members[extension]) if extension in members else None
+
+
+def contents(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    """The bytes of one file of an open tar."""
+    file = tar.extractfile(member)
+    return file.read() if file is not None else b""
+
+
+def _whole_number(text: bytes | None) -> int | None:
+    try:
+        return None if text is None else int(text)
+    except ValueError:
+        return None  # as good as no label: the survey quarantines the row
+
+
+def _json_fields(tar: tarfile.TarFile, members: Members, names: Sequence[str]) -> dict[str, Any]:
+    values = sample_json(tar, members) if names else {}
+    return {name: values.get(name) for name in names}
+
+
+def sample_json(tar: tarfile.TarFile, members: Members) -> dict[str, Any]:
+    """The object in a sample's `.json` file; empty where there is none."""
+    text = _member(tar, members, "json")
+    try:
+        values = json.loads(text) if text else {}
+    except ValueError:
+        raise InputError(f"{members['json'].name} is not JSON: mend the tar") from None
+    return values if isinstance(values, dict) else {}
+
+
+def _open(url: str) -> Any:
+    return fsspec.open(url, "rb").open()
+
+
+def _read(url: str) -> bytes:
+    try:
+        with _open(url) as file:
+            data: bytes = file.read()
+            return data
+    except (FileNotFoundError, IsADirectoryError, PermissionError):
+        return b""  # as good as no image: the survey quarantines the row
+
+
+def first_sample(url: str) -> tuple[list[str], dict[str, Any]]:
+    """The extensions of a tar's first sample, and the object in its `.json` file."""
+    for tar, members in tar_samples(url):
+        return list(members), sample_json(tar, members)
+    raise InputError(f"{url} holds no samples named KEY.EXTENSION")
+
+
+def json_features(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The features of a JSON object's fields, as `Features.to_dict` writes them."""
+    features: dict[str, Any] = Features.from_arrow_schema(
+        pa.Table.from_pylist([dict(values)]).schema
+    ).to_dict()
+    return features

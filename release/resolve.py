@@ -1,0 +1,378 @@
+"""From what a person asked for to a plan: reads the source once, fills in every default, and
+refuses what cannot work before any hours are spent on it."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from release.errors import InputError, TooManyBadRows
+from release.options import ReleaseOptions
+from release.plan import ReleasePlan
+from release.publish import LocalTarget, target_of
+from release.shards import default_rows_per_shard
+from release.source import Source, open_source
+from release.survey import Survey, survey
+from release.terminal import Terminal
+from release.workdir import Workdir, default_workdir, kept_seed, typed_seed
+
+if TYPE_CHECKING:
+    from crafting.method import Method
+    from crafting.registry import Preset
+    from evaluation.released import Format
+
+Choice = TypeVar("Choice", bound=str)
+_VERSIONED = ("protect-release", "torch", "torchvision", "numpy", "pillow", "datasets", "pyarrow")
+
+
+def workdir_of(options: ReleaseOptions) -> Workdir:
+    """Where this release is made."""
+    if options.workdir is not None:
+        return Workdir(Path(options.workdir).expanduser().resolve())
+    return Workdir(
+        default_workdir(_place(options.source), str(target_of(options.to, options.source).path))
+    )
+
+
+def resolve(options: ReleaseOptions, workdir: Workdir, terminal: Terminal) -> ReleasePlan:
+    """The plan for these options, with the source surveyed; InputError says what cannot work."""
+    method = _method(options)
+    target = target_of(options.to, options.source)
+    source = _open(options)
+    split = _split(source, options.split)
+    target.refuse(source.spec)
+    terminal.line(f"{source.spec} -> {target.path} ({'replaced' if target.is_ours() else 'new'})")
+    rows = _survey(source, split, options.rows, options, workdir, terminal)
+    test_split = _test_split(source, split, options)
+    test_rows = (
+        _survey(source, test_split, None, options, workdir, terminal) if test_split else None
+    )
+    _check_labels(source, rows, method, options)
+    return _plan(options, workdir, target, source, split, rows, test_split, test_rows, method)
+
+
+def _plan(
+    options: ReleaseOptions,
+    workdir: Workdir,
+    target: LocalTarget,
+    source: Source,
+    split: str,
+    rows: Survey,
+    test_split: str | None,
+    test_rows: Survey | None,
+    method: Method,
+) -> ReleasePlan:
+    """The plan's values, each filled in from the options, the source or this machine."""
+    shape = rows.one_shape()
+    if shape is None and method.one_size:
+        raise InputError(
+            f"method {options.method} needs images of one size: choose one that does not "
+            f"({_names(lambda m: not m.one_size)}), or resize the source"
+        )
+    net_size = options.net_size or min(224, rows.common_short_side())
+    preset = _preset(options)
+    return ReleasePlan(
+        source=source.to_json(),
+        split=split,
+        test_split=test_split,
+        limit=options.rows,
+        num_rows=len(rows),
+        test_rows=0 if test_rows is None else len(test_rows.rows()),
+        class_names=list(source.class_names),
+        shape=None if shape is None else list(shape),
+        target=str(target.path),
+        workdir=str(workdir.path),
+        method=options.method,
+        preset=preset,
+        budget=str(method.budget),
+        settings=_settings(options),
+        target_map=_target_map(options, source, method),
+        protect_classes=_classes(options.protect_classes, tuple(source.class_names)),
+        protect_share=options.protect_share,
+        net_size=net_size,
+        fit_rows=_fit_rows(options, rows, net_size),
+        seed=_seed(options, target),
+        seed_typed=options.seed is not None,
+        formats=_formats(options.format),
+        encoding=_one_of("--encoding", options.encoding, ("png", "webp")),
+        rows_per_shard=options.rows_per_shard or _rows_per_shard(rows),
+        batch_size=_batch_size(net_size),
+        license=options.license or source.license,
+        show_rows=_show_rows(options.show_rows, rows),
+        verify=options.verify,
+        victims=_victims(options, preset),
+        countermeasures=_countermeasures(options),
+        victim_seeds=options.victim_seeds,
+        victim_epochs=options.victim_epochs,
+        max_accuracy=options.max_accuracy,
+        **_run(options),  # type: ignore[arg-type]
+    )
+
+
+def _run(options: ReleaseOptions) -> dict[str, object]:
+    """Where and by how many the work is done."""
+    gpus = _gpus()
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    fit_workers = options.fit_workers or gpus or 1
+    allowed = int(os.environ.get("OMP_NUM_THREADS") or cores)
+    return {
+        "device": _device(),
+        "workers": options.workers or gpus or cores,
+        "max_restarts": options.max_restarts,
+        "fit_workers": fit_workers,
+        "fit_threads": max(1, allowed // fit_workers),
+        "versions": {name: version(name) for name in _VERSIONED},
+    }
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _device() -> str:
+    return "cuda" if _gpus() else "cpu"
+
+
+def _preset(options: ReleaseOptions) -> Preset:
+    if options.preset is None:
+        return "paper" if _gpus() else "quick"
+    return _one_of("--preset", options.preset, ("paper", "quick"))
+
+
+def _method(options: ReleaseOptions) -> Method:
+    from crafting.budget import parse
+    from crafting.registry import configure
+
+    try:
+        budget = None if options.budget is None else parse(options.budget)
+        return configure(options.method, _preset(options), budget, _settings(options))
+    except ValueError as problem:
+        raise InputError(f"{problem} (see `protect-release methods`)") from None
+
+
+def _settings(options: ReleaseOptions) -> dict[str, str]:
+    pairs = [text.partition("=") for text in options.set_]
+    for name, equals, _ in pairs:
+        if not equals:
+            raise InputError(f"--set takes NAME=VALUE, not {name!r}")
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _place(spec: str) -> str:
+    """One text for one source, however its folder was written."""
+    path = Path(spec).expanduser()
+    return str(path.resolve()) if path.exists() else spec
+
+
+def _open(options: ReleaseOptions) -> Source:
+    return open_source(
+        options.source,
+        config=options.config,
+        image_column=options.image_column,
+        label_column=options.label_column,
+        keep=options.keep_column,
+        keep_clean=options.keep_clean_column,
+    )
+
+
+def _split(source: Source, asked: str | None) -> str:
+    if asked is not None:
+        return _known_split(source, "--split", asked)
+    if "train" in source.splits:
+        return "train"
+    if len(source.splits) == 1:
+        return next(iter(source.splits))
+    raise InputError(
+        f"{source.spec} has no split train: choose one with --split ({', '.join(source.splits)})"
+    )
+
+
+def _known_split(source: Source, option: str, name: str) -> str:
+    if name not in source.splits:
+        raise InputError(
+            f"{source.spec} has no split {name!r} ({option}): it has {', '.join(source.splits)}"
+        )
+    return name
+
+
+def _test_split(source: Source, split: str, options: ReleaseOptions) -> str | None:
+    if options.test_split is not None:
+        if options.test_split == split:
+            raise InputError(f"--test-split {split} is the split that is published: name another")
+        return _known_split(source, "--test-split", options.test_split)
+    return next((n for n in ("test", "validation") if n in source.splits and n != split), None)
+
+
+def _survey(
+    source: Source,
+    split: str,
+    limit: int | None,
+    options: ReleaseOptions,
+    workdir: Workdir,
+    terminal: Terminal,
+) -> Survey:
+    with terminal.stage(f"survey {split}") as tell:
+        found = survey(source, split, workdir.survey(split), limit=limit, progress=tell)
+    allowed = _share(options.max_bad)
+    if len(found.bad) > allowed * len(found):
+        row, reason = found.bad[0]
+        raise TooManyBadRows(
+            f"{len(found.bad)} of {len(found)} rows of split {split} cannot be released (first: "
+            f"row {row}, {reason}), more than --max-bad {options.max_bad}: mend the source or "
+            "raise --max-bad"
+        )
+    return found
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise InputError(f"--max-bad is a share such as 1% or 0.01, not {text!r}")
+    return share
+
+
+def _check_labels(source: Source, rows: Survey, method: Method, options: ReleaseOptions) -> None:
+    if source.label_column is None:
+        if method.needs_labels:
+            raise InputError(
+                f"{source.spec} has no label column and method {options.method} needs one: name "
+                f"it with --label-column, or choose {_names(lambda m: not m.needs_labels)}"
+            )
+        if options.verify:
+            raise InputError(
+                f"{source.spec} has no label column, so no victim can be trained on it: name one "
+                "with --label-column, or add --no-verify"
+            )
+        return
+    counts = rows.class_counts(len(source.class_names))
+    filled = [name for name, count in zip(source.class_names, counts, strict=True) if count]
+    if len(filled) < 2:
+        raise InputError(
+            f"the rows of {source.spec} have only one class ({', '.join(filled) or 'none'}): "
+            "there is nothing to classify; take more rows"
+        )
+    small = [n for n, count in zip(source.class_names, counts, strict=True) if count < 2]
+    if small:
+        raise InputError(
+            f"class {small[0]} of {source.spec} has fewer than 2 rows ({len(small)} such): take "
+            "more rows, or leave the class out of the source"
+        )
+
+
+def _names(accepts: object) -> str:
+    from crafting.registry import methods
+
+    assert callable(accepts)
+    return ", ".join(name for name, method in methods().items() if accepts(method.paper))
+
+
+def _classes(text: str | None, names: tuple[str, ...]) -> list[int] | None:
+    if text is None:
+        return None
+    return sorted({_class(part, names, "--protect-classes") for part in text.split(",")})
+
+
+def _class(text: str, names: tuple[str, ...], option: str) -> int:
+    from crafting.registry import nearest
+
+    name = text.strip()
+    if name in names:
+        return names.index(name)
+    if name.isdigit() and int(name) < len(names):
+        return int(name)
+    raise InputError(f"{option}: no class is called {name!r}: {nearest(name, names)}")
+
+
+def _target_map(options: ReleaseOptions, source: Source, method: Method) -> list[int] | None:
+    """The class each class is pulled towards; unprotected classes point at themselves."""
+    if options.target_map is None:
+        return None
+    if not method.target_shift:
+        raise InputError(f"method {options.method} pulls towards no class: drop --target-map")
+    names = tuple(source.class_names)
+    pairs = [part.partition(":")[::2] for part in options.target_map.split(",")]
+    chosen = {_class(a, names, "--target-map"): _class(b, names, "--target-map") for a, b in pairs}
+    protected = _classes(options.protect_classes, names) or range(len(names))
+    wrong = [names[c] for c in protected if chosen.get(c, c) == c]
+    if wrong:
+        raise InputError(
+            f"--target-map gives no other class for {', '.join(wrong)}: every protected class "
+            "needs one"
+        )
+    return [chosen.get(label, label) for label in range(len(names))]
+
+
+def _fit_rows(options: ReleaseOptions, rows: Survey, net_size: int) -> int:
+    """As many rows as were asked for, or as fit in the cache at net size in colour."""
+    room = int(options.cache_gb * 1e9 / (3 * net_size * net_size))
+    return min(options.fit_rows or room, len(rows.rows()))
+
+
+def _seed(options: ReleaseOptions, target: LocalTarget) -> str:
+    if options.seed is not None:
+        return typed_seed(options.seed)
+    return kept_seed(_place(options.source), str(target.path))
+
+
+def _rows_per_shard(rows: Survey) -> int:
+    return default_rows_per_shard(len(rows), rows.bytes_per_row())
+
+
+def _formats(text: str) -> list[Format]:
+    """Formats in the order given; victims read the first."""
+    parts = [part.strip() for part in text.split(",")]
+    return [_one_of("--format", part, ("parquet", "webdataset")) for part in dict.fromkeys(parts)]
+
+
+def _batch_size(net_size: int) -> int:
+    """Images crafted together: on CPU more than 128 are slower, since each batch then asks the
+    system for fresh memory; a GPU wants to be filled."""
+    if _device() == "cpu":
+        return 64
+    return max(16, 512 * 32 * 32 // (net_size * net_size))
+
+
+def _one_of(option: str, value: str, allowed: tuple[Choice, ...]) -> Choice:
+    for choice in allowed:
+        if value == choice:
+            return choice
+    raise InputError(f"{option} is {' or '.join(allowed)}, not {value!r}")
+
+
+def _show_rows(text: str | None, rows: Survey) -> list[int]:
+    try:
+        shown = [int(part) for part in text.split(",")] if text else []
+    except ValueError:
+        raise InputError(f"--show-rows takes row numbers such as 3,14, not {text!r}") from None
+    for row in shown:
+        if not 0 <= row < len(rows) or not rows.good[row]:
+            raise InputError(f"--show-rows: row {row} is not released (rows 0 to {len(rows) - 1})")
+    return shown
+
+
+def _victims(options: ReleaseOptions, preset: Preset) -> list[str]:
+    from evaluation.victims import default_victims, victim
+
+    names = list(options.victim or default_victims(preset))
+    try:
+        return [victim(name).name for name in names]
+    except ValueError as problem:
+        raise InputError(f"{problem} (see `protect-release victims`)") from None
+
+
+def _countermeasures(options: ReleaseOptions) -> list[str]:
+    from evaluation.countermeasures import parse
+
+    try:
+        return [str(parse(text)) for text in options.countermeasure or ["none"]]
+    except ValueError as problem:
+        raise InputError(str(problem)) from None

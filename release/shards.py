@@ -1,0 +1,324 @@
+"""Finished shards: Parquet and WebDataset files that never change once they have their name.
+
+    data/SPLIT/r0001-00000.parquet         webdataset/SPLIT/r0001-00000.tar
+    records/SPLIT/r0001-00000.json         written last: this shard is whole
+
+Cuts depend on the plan alone, never on who does the work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import ClassLabel, Features, Image
+from datasets import config as datasets_config
+from datasets.arrow_writer import get_parquet_column_options
+
+from release.columns import Columns
+from release.encode import Encoding
+from release.errors import InputError, ShardCorrupt, StorageError
+from release.readers import contents, sample_json, tar_samples
+
+if TYPE_CHECKING:
+    from release.source import Source
+
+FIRST_RELEASE = "r0001"
+FORMATS = ("parquet", "webdataset")
+_LARGEST = 256 << 20
+_FEWEST = 16
+_MULTIPLE = 64
+_GROUP_BYTES = 32 << 20
+_GROUP_ROWS = 1000
+
+
+@dataclass(frozen=True)
+class ShardSpec:
+    """Source rows start..stop of a split, as one shard."""
+
+    index: int
+    start: int
+    stop: int
+
+
+def cut(num_rows: int, rows_per_shard: int) -> list[ShardSpec]:
+    """The shards of rows 0..num_rows, in order."""
+    starts = range(0, num_rows, rows_per_shard)
+    return [
+        ShardSpec(index, start, min(start + rows_per_shard, num_rows))
+        for index, start in enumerate(starts)
+    ]
+
+
+def default_rows_per_shard(num_rows: int, bytes_per_row: int) -> int:
+    """Rows that make at least 16 shards (to share out and to resume at) of at most about 256 MiB,
+    as a multiple of 64 where that allows as many."""
+    rows = min(-(-num_rows // _FEWEST), max(1, _LARGEST // max(1, bytes_per_row)))
+    return -(-rows // _MULTIPLE) * _MULTIPLE
+
+
+@dataclass(frozen=True)
+class ReleasedRow:
+    """One row as it is published: `key` names it (no dot, ends in its number), `image` is the
+    lossless file."""
+
+    row: int
+    key: str
+    image: bytes
+    label: int | None
+    kept: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    """A published file, by its path within the release."""
+
+    path: str
+    sha256: str
+    num_bytes: int
+    num_rows: int
+    format: str
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """A finished shard: its files, its rows in order, and what was measured on them."""
+
+    index: int
+    start: int
+    stop: int
+    rows: tuple[int, ...]
+    files: tuple[ShardFile, ...]
+    measured: Mapping[str, Any]
+    seconds: float
+
+    def of_format(self, name: str) -> list[ShardFile]:
+        """Its files in one format."""
+        return [file for file in self.files if file.format == name]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> ShardRecord:
+        files = tuple(ShardFile(**file) for file in values["files"])
+        return cls(**{**values, "rows": tuple(values["rows"]), "files": files})
+
+
+def shard_path(name: str, split: str, index: int, release: str = FIRST_RELEASE) -> str:
+    """Where the shard's file of format `name` lies within a release."""
+    if name == "parquet":
+        return f"data/{split}/{release}-{index:05d}.parquet"
+    return f"webdataset/{split}/{release}-{index:05d}.tar"
+
+
+def _record_path(folder: Path, split: str, index: int) -> Path:
+    return folder / f"records/{split}/{FIRST_RELEASE}-{index:05d}.json"
+
+
+def write_shard(
+    folder: Path,
+    shard: ShardSpec,
+    rows: Sequence[ReleasedRow],
+    *,
+    source: Source,
+    split: str,
+    formats: Sequence[str],
+    encoding: Encoding,
+    measured: Mapping[str, Any],
+    seconds: float,
+) -> ShardRecord:
+    """The shard's files are in `folder`, one per format, and its record says so.
+
+    StorageError where they cannot be written; nothing then has a final name that is not whole.
+    """
+    writers = {"parquet": write_parquet, "webdataset": write_webdataset}
+    files = tuple(
+        writers[name](folder, shard_path(name, split, shard.index), rows, source.columns, encoding)
+        for name in formats
+    )
+    released = tuple(row.row for row in rows)
+    record = ShardRecord(
+        shard.index, shard.start, shard.stop, released, files, measured, round(seconds, 3)
+    )
+    path = _record_path(folder, split, shard.index)
+    _write_whole(path, lambda p: p.write_text(json.dumps(record.to_json())))
+    return record
+
+
+def finished(folder: Path, split: str, shard: ShardSpec) -> ShardRecord | None:
+    """The record of a shard whose files are all there in their size, else None."""
+    path = _record_path(folder, split, shard.index)
+    if not path.exists():
+        return None
+    record = ShardRecord.from_json(json.loads(path.read_text()))
+    whole = all(_has_size(folder / file.path, file.num_bytes) for file in record.files)
+    same = (record.start, record.stop) == (shard.start, shard.stop)
+    return record if whole and same else None
+
+
+def _has_size(path: Path, num_bytes: int) -> bool:
+    return path.is_file() and path.stat().st_size == num_bytes
+
+
+def write_parquet(
+    folder: Path, path: str, rows: Iterable[ReleasedRow], columns: Columns, encoding: Encoding
+) -> ShardFile:
+    """A Parquet file as `datasets` itself writes it (schema, column options, content-defined
+    chunks, page index), with the same bytes for the same rows."""
+    features = columns.features()
+    count = _write_whole(
+        folder / path, lambda target: _parquet(target, rows, columns, features, encoding)
+    )
+    return _described(folder, path, "parquet", count)
+
+
+def _parquet(
+    target: Path,
+    rows: Iterable[ReleasedRow],
+    columns: Columns,
+    features: Features,
+    encoding: Encoding,
+) -> int:
+    schema, count = features.arrow_schema, 0
+    chunking = datasets_config.DEFAULT_CDC_OPTIONS
+    options = get_parquet_column_options(features, schema)
+    with pq.ParquetWriter(
+        target, schema, write_page_index=True, use_content_defined_chunking=chunking, **options
+    ) as writer:
+        writer.add_key_value_metadata({"content_defined_chunking": json.dumps(chunking)})
+        for group in _groups(rows):
+            values = [_as_values(row, columns, encoding) for row in group]
+            writer.write_table(pa.Table.from_pylist(values, schema=schema))
+            count += len(group)
+    return count
+
+
+def _groups(rows: Iterable[ReleasedRow]) -> Iterator[list[ReleasedRow]]:
+    """Runs of rows small enough to be read one at a time by a stream or the Hub's viewer."""
+    group: list[ReleasedRow] = []
+    size = 0
+    for row in rows:
+        group.append(row)
+        size += len(row.image)
+        if size >= _GROUP_BYTES or len(group) == _GROUP_ROWS:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _as_values(row: ReleasedRow, columns: Columns, encoding: Encoding) -> dict[str, Any]:
+    image = {"bytes": row.image, "path": f"{row.key}.{encoding}"}
+    labelled = {} if columns.label is None else {columns.label: row.label}
+    return {columns.image: image} | labelled | {name: row.kept.get(name) for name in columns.kept}
+
+
+def write_webdataset(
+    folder: Path, path: str, rows: Iterable[ReleasedRow], columns: Columns, encoding: Encoding
+) -> ShardFile:
+    """A tar of KEY.png (or .webp), KEY.cls and, where there are kept columns, KEY.json, with the
+    same bytes for the same rows."""
+    count = _write_whole(folder / path, lambda target: _tar(target, rows, columns, encoding))
+    return _described(folder, path, "webdataset", count)
+
+
+def _tar(target: Path, rows: Iterable[ReleasedRow], columns: Columns, encoding: Encoding) -> int:
+    from webdataset import TarWriter  # loads torch, which readers of this module may not need
+
+    count = 0
+    with TarWriter(str(target), encoder=False, mtime=0, user="", group="") as tar:
+        for row in rows:
+            sample: dict[str, Any] = {"__key__": row.key, encoding: row.image}
+            if columns.label is not None:
+                sample["cls"] = str(row.label).encode()
+            if columns.kept:
+                kept = {name: row.kept.get(name) for name in columns.kept}
+                sample["json"] = json.dumps(kept, default=_as_text).encode()
+            tar.write(sample)
+            count += 1
+    return count
+
+
+def _as_text(value: Any) -> str:
+    """A value that JSON has no type for; only columns kept at the owner's word hold such."""
+    return b64encode(value).decode() if isinstance(value, bytes) else str(value)
+
+
+def _write_whole(path: Path, write: Callable[[Path], int]) -> int:
+    """What `write` made under a temporary name is at `path`, and on the disk."""
+    making = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        count = write(making)
+        with open(making, "rb") as file:
+            os.fsync(file.fileno())
+        making.replace(path)
+    except OSError as problem:
+        making.unlink(missing_ok=True)
+        raise StorageError(
+            f"{path} could not be written ({problem.strerror or problem}): make room, then run the "
+            "same command again; finished shards are kept"
+        ) from None
+    return count
+
+
+def _described(folder: Path, path: str, name: str, num_rows: int) -> ShardFile:
+    digest, num_bytes = sha256(folder / path), (folder / path).stat().st_size
+    return ShardFile(path, digest, num_bytes, num_rows, name)
+
+
+def sha256(path: Path) -> str:
+    """The hex digest of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_shard(path: Path) -> Iterator[ReleasedRow]:
+    """The rows of a finished shard of either format; ShardCorrupt where it is not one."""
+    return read_parquet(path) if path.suffix == ".parquet" else read_webdataset(path)
+
+
+def read_parquet(path: Path) -> Iterator[ReleasedRow]:
+    """The rows of a finished Parquet shard, in order; ShardCorrupt where it is not one."""
+    try:
+        with pq.ParquetFile(path) as parquet:
+            features = Features.from_arrow_schema(parquet.schema_arrow)
+            image = next(name for name, f in features.items() if isinstance(f, Image))
+            label = next((name for name, f in features.items() if isinstance(f, ClassLabel)), None)
+            for batch in parquet.iter_batches(batch_size=64, use_threads=False):
+                for values in batch.to_pylist():
+                    yield _from_values(values, image, label)
+    except (pa.ArrowInvalid, StopIteration, OSError) as problem:
+        raise ShardCorrupt(f"{path} is no readable shard ({problem}): make it again") from None
+
+
+def _from_values(values: dict[str, Any], image: str, label: str | None) -> ReleasedRow:
+    stored = values.pop(image)
+    number = None if label is None else values.pop(label)
+    return _released(stored["path"].rpartition(".")[0], stored["bytes"], number, values)
+
+
+def _released(key: str, image: bytes, label: int | None, kept: Mapping[str, Any]) -> ReleasedRow:
+    return ReleasedRow(int(key.rpartition("-")[2]), key, image, label, kept)
+
+
+def read_webdataset(path: Path) -> Iterator[ReleasedRow]:
+    """The rows of a finished tar shard, in order; ShardCorrupt where it is not one."""
+    try:
+        for tar, members in tar_samples(str(path)):
+            files = {name: contents(tar, member) for name, member in members.items()}
+            key = next(iter(members.values())).name.partition(".")[0]
+            image = files.get("png") or files.get("webp") or b""
+            label = int(files["cls"]) if "cls" in files else None
+            yield _released(key, image, label, sample_json(tar, members))
+    except (InputError, ValueError, OSError) as problem:
+        raise ShardCorrupt(f"{path} is no readable shard ({problem}): make it again") from None

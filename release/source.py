@@ -1,0 +1,223 @@
+"""The owner's clean dataset as pinned splits of numbered rows that can be read again and again.
+
+Wherever it lies (the Hub, a local folder, a sample), `datasets` says what its files and features
+are, and fsspec opens them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from datasets import Features
+
+from release import readers
+from release.columns import (
+    Columns,
+    classes_of_numbers,
+    declared_classes,
+    find_image,
+    find_label,
+    kept_columns,
+)
+from release.discover import Found, Kind, discover, within
+from release.errors import InputError
+from release.readers import Fields, Row
+
+__all__ = ["Row", "Source", "open_source"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A dataset as it was found: plain values, from which any process reads the same rows.
+
+    pin: the commit on the Hub, or a digest of every file's path and contents; splits: the URLs of
+    each split's files, in row order; tar_image, tar_label: extensions within tars (None: any image,
+    no label); kept: the other published columns with their features; kept_clean: those among them
+    whose values are published whatever they are.
+    """
+
+    spec: str
+    kind: Kind
+    pin: str
+    config: str | None
+    splits: Mapping[str, Sequence[str]]
+    image_column: str
+    label_column: str | None
+    class_names: tuple[str, ...]
+    kept: Mapping[str, Any]
+    kept_clean: tuple[str, ...]
+    tar_image: str | None
+    tar_label: str | None
+    other_configs: Sequence[str]
+    license: str | None
+    pretty_name: str | None
+    citation: str | None
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def columns(self) -> Columns:
+        """What a release of this source is made of."""
+        return Columns(self.image_column, self.label_column, self.class_names, self.kept)
+
+    def files(self, split: str) -> Sequence[str]:
+        """The URLs of the split's files; InputError names the splits there are."""
+        if split not in self.splits:
+            raise InputError(
+                f"{self.spec} has no split {split!r}: there are {', '.join(self.splits)}"
+            )
+        return self.splits[split]
+
+    def num_rows(self, split: str) -> int:
+        """How many rows the split has, without reading an image."""
+        files = self.files(split)
+        if self.kind == "parquet":
+            return readers.parquet_num_rows(files)
+        return readers.tar_num_rows(files) if self.kind == "webdataset" else len(files)
+
+    def rows(self, split: str, start: int = 0, stop: int | None = None) -> Iterator[Row]:
+        """Rows start..stop of the split in source order, each with its number.
+
+        Damaged and missing images, missing labels and labels out of range are handed over as they
+        are; InputError where a Parquet file or tar itself cannot be read.
+        """
+        files, end = self.files(split), sys.maxsize if stop is None else stop
+        if self.kind == "imagefolder":
+            return readers.folder_rows(files, self.class_names, start, end)
+        if self.kind == "webdataset":
+            inside = Fields(self.tar_image, self.tar_label, tuple(self.kept))
+            return readers.tar_rows(files, inside, start, end)
+        fields = Fields(self.image_column, self.label_column, tuple(self.kept))
+        return readers.parquet_rows(files, fields, start, end)
+
+    def to_json(self) -> dict[str, Any]:
+        """The source as plain JSON values."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Source:
+        """The source that `to_json` wrote; nothing is looked up or hashed again."""
+        names, clean = tuple(values["class_names"]), tuple(values["kept_clean"])
+        return cls(**{**values, "class_names": names, "kept_clean": clean})
+
+
+def open_source(
+    spec: str,
+    *,
+    config: str | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    keep: Sequence[str] = (),
+    keep_clean: Sequence[str] = (),
+) -> Source:
+    """The source that a person means by `spec`, found and pinned.
+
+    `spec` is a local folder (Parquet, class folders of images, WebDataset tars), a Hub id
+    org/name[@revision] (or hf://datasets/org/name[@revision]), or sample:NAME. Raises InputError
+    where nothing is there, it holds no images, a named column or configuration does not exist, or
+    it is itself one of our releases.
+    """
+    found = discover(spec, config)
+    wanted = _Wanted(image_column, label_column, tuple(keep), tuple(keep_clean))
+    chosen = _CHOOSE[found.kind](found, wanted)
+    return Source(
+        spec=spec,
+        kind=found.kind,
+        pin=found.pin(),
+        config=config,
+        splits=found.splits,
+        image_column=chosen.columns.image,
+        label_column=chosen.columns.label,
+        class_names=chosen.columns.class_names,
+        kept=chosen.columns.kept,
+        kept_clean=wanted.keep_clean,
+        tar_image=chosen.tar_image,
+        tar_label=chosen.tar_label,
+        other_configs=[name for name in found.configs if name != found.config],
+        license=found.fact("license"),
+        pretty_name=found.fact("pretty_name"),
+        citation=found.citation(),
+    )
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """The columns a person named."""
+
+    image: str | None
+    label: str | None
+    keep: tuple[str, ...]
+    keep_clean: tuple[str, ...]
+
+    def kept(self, features: Features, *used: str | None) -> dict[str, Any]:
+        return kept_columns(features, used, self.keep, self.keep_clean)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    columns: Columns
+    tar_image: str | None = None
+    tar_label: str | None = None
+
+
+def _in_parquet(found: Found, wanted: _Wanted) -> _Chosen:
+    files = found.files()
+    features = found.features or Features.from_arrow_schema(readers.parquet_schema(files[0]))
+    image, label = find_image(features, wanted.image), find_label(features, wanted.label)
+    names = declared_classes(features, label)
+    if names is None:
+        assert label is not None
+        names = classes_of_numbers(readers.parquet_labels(files, label), label)
+    return _Chosen(Columns(image, label, names, wanted.kept(features, image, label)))
+
+
+def _in_folders(found: Found, wanted: _Wanted) -> _Chosen:
+    """Classes are the images' folders, where there are at least two, all at one depth."""
+    paths = [within(found.root, url).split("/") for url in found.files()]
+    folders = tuple(sorted({path[-2] for path in paths if len(path) > 1}))
+    labelled = len(folders) > 1 and len({len(path) for path in paths}) == 1
+    features = Columns("image", "label" if labelled else None, folders).features()
+    image, label = find_image(features, wanted.image), find_label(features, wanted.label)
+    kept = wanted.kept(features, image, label)
+    return _Chosen(Columns(image, label, folders if labelled else (), kept))
+
+
+def _in_tars(found: Found, wanted: _Wanted) -> _Chosen:
+    """In the release a tar's image and label are called image and label, since their names in the
+    tar are file extensions; the fields of its `.json` can be kept."""
+    files, declared = found.files(), found.features or Features()
+    there, values = readers.first_sample(files[0])
+    pictures = readers.IMAGE_EXTENSIONS if wanted.image is None else (wanted.image,)
+    _demand_file(found, pictures, there, "image")
+    extension = wanted.label or find_label(declared, None) or ("cls" if "cls" in there else None)
+    names: tuple[str, ...] = ()
+    if extension is not None:
+        _demand_file(found, (extension,), there, "label")
+        known = declared_classes(declared, extension) if extension in declared else None
+        names = known or classes_of_numbers(readers.tar_labels(files, extension), extension)
+    label = None if extension is None else "label"
+    features = Columns("image", label, names, readers.json_features(values)).features()
+    kept = wanted.kept(features, "image", label)
+    return _Chosen(Columns("image", label, names, kept), wanted.image, extension)
+
+
+def _demand_file(found: Found, extensions: Sequence[str], there: Sequence[str], role: str) -> None:
+    if not set(extensions) & set(there):
+        raise InputError(
+            f"the tars of {found.spec} hold no {role} file (.{', .'.join(extensions)}): they hold "
+            f".{', .'.join(there)}; name one with --{role}-column"
+        )
+
+
+_CHOOSE: dict[Kind, Callable[[Found, _Wanted], _Chosen]] = {
+    "parquet": _in_parquet,
+    "imagefolder": _in_folders,
+    "webdataset": _in_tars,
+}

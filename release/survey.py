@@ -1,0 +1,205 @@
+"""What each row of a split is: one pass over the source before anything is decided.
+
+A survey's folder holds memory-mapped arrays, one entry per row, so that workers see all rows
+without holding them:
+
+    labels.npy (N,) int64, -1 where there is none     good.npy (N,) bool
+    sizes.npy (N,3) int32: C, H, W, 0 where bad       digests.npy (N,32) uint8
+    survey.json   the key of the pass, bad rows with their reasons, conversions counted
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from release.columns import check_kept_value
+from release.images import BadImage, decode
+from release.source import Row, Source
+from release.threads import in_order
+
+Progress = Callable[[int, int], None]
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What is known of every row; bad rows are those that cannot be released, with the reason."""
+
+    labels: np.ndarray
+    sizes: np.ndarray
+    digests: np.ndarray
+    good: np.ndarray
+    bad: Sequence[tuple[int, str]]
+    conversions: Mapping[str, int]
+
+    def __len__(self) -> int:
+        return len(self.good)
+
+    def rows(self) -> np.ndarray:
+        """The numbers (int64, ascending) of the rows that can be released."""
+        return np.flatnonzero(self.good)
+
+    def common_short_side(self) -> int:
+        """The short side in pixels that most rows have; the smallest such where several do."""
+        sides, counts = np.unique(self._good_sizes()[:, 1:].min(axis=1), return_counts=True)
+        return int(sides[counts.argmax()])
+
+    def one_shape(self) -> tuple[int, int, int] | None:
+        """(C,H,W) of every row, or None where rows differ."""
+        shapes = np.unique(self._good_sizes(), axis=0)
+        if len(shapes) != 1:
+            return None
+        channels, height, width = (int(side) for side in shapes[0])
+        return channels, height, width
+
+    def bytes_per_row(self) -> int:
+        """The mean size of a row's pixels in bytes; a protected image hardly compresses."""
+        sizes = self._good_sizes().astype(np.int64)
+        return int(sizes.prod(axis=1).mean()) if len(sizes) else 1
+
+    def class_counts(self, num_classes: int) -> np.ndarray:
+        """(num_classes,) int64: how many good rows each class has."""
+        labels = self.labels[self.good]
+        return np.bincount(labels[labels >= 0], minlength=num_classes)
+
+    def _good_sizes(self) -> np.ndarray:
+        sizes: np.ndarray = self.sizes[self.good]
+        return sizes
+
+    @classmethod
+    def load(cls, folder: Path) -> Survey:
+        """The finished survey in `folder`, its arrays memory-mapped."""
+        notes = json.loads((folder / "survey.json").read_text())
+        arrays = {n: np.load(folder / f"{n}.npy", mmap_mode="r") for n in _ARRAYS}
+        bad = [(int(row), str(reason)) for row, reason in notes["bad"]]
+        return cls(**arrays, bad=bad, conversions=Counter(notes["conversions"]))
+
+
+_ARRAYS = {
+    "labels": (np.int64, ()),
+    "sizes": (np.int32, (3,)),
+    "digests": (np.uint8, (32,)),
+    "good": (np.bool_, ()),
+}
+
+
+def row_digest(row: Row) -> bytes:
+    """32 bytes that tell a row by its image file and label, wherever it stands."""
+    return hashlib.sha256(row.image + f"\0{row.label}".encode()).digest()
+
+
+def survey(
+    source: Source,
+    split: str,
+    folder: Path,
+    *,
+    limit: int | None = None,
+    progress: Progress = lambda done, total: None,
+) -> Survey:
+    """The survey of the split's first `limit` rows (all by default) is in `folder`.
+
+    A survey that is there already, of the same source and rows, is loaded instead. Raises
+    InputError where a kept column holds URLs, paths or long strings.
+    """
+    key = _key(source, split, limit)
+    if _finished_key(folder) != key:
+        total = source.num_rows(split)
+        _write(source, split, folder, key, total if limit is None else min(limit, total), progress)
+    return Survey.load(folder)
+
+
+def _key(source: Source, split: str, limit: int | None) -> str:
+    read = source.to_json() | {"split": split, "limit": limit, "version": _VERSION}
+    return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()
+
+
+def _finished_key(folder: Path) -> str | None:
+    notes = folder / "survey.json"
+    return str(json.loads(notes.read_text())["key"]) if notes.exists() else None
+
+
+def _write(
+    source: Source, split: str, folder: Path, key: str, total: int, progress: Progress
+) -> None:
+    making = folder.with_name(f"{folder.name}.making")
+    shutil.rmtree(making, ignore_errors=True)
+    making.mkdir(parents=True)
+    found = _pass(source, split, making, total, progress)
+    notes = {"key": key, "bad": found.bad, "conversions": dict(found.conversions)}
+    (making / "survey.json").write_text(json.dumps(notes, indent=1))
+    shutil.rmtree(folder, ignore_errors=True)
+    making.rename(folder)
+
+
+def _pass(source: Source, split: str, folder: Path, total: int, progress: Progress) -> Survey:
+    arrays = {
+        name: np.lib.format.open_memmap(
+            folder / f"{name}.npy", mode="w+", dtype=dtype, shape=(total, *shape)
+        )
+        for name, (dtype, shape) in _ARRAYS.items()
+    }
+    bad: list[tuple[int, str]] = []
+    conversions: Counter[str] = Counter()
+    rows = islice(source.rows(split, 0, total), total)
+    for seen in in_order(partial(_look, source), rows, threads=_threads()):
+        at = seen.row
+        arrays["labels"][at] = -1 if seen.label is None else seen.label
+        arrays["digests"][at] = np.frombuffer(seen.digest, np.uint8)
+        arrays["sizes"][at], arrays["good"][at] = seen.size, seen.reason is None
+        if seen.reason is not None:
+            bad.append((at, seen.reason))
+        elif seen.converted is not None:
+            conversions[seen.converted] += 1
+        progress(at + 1, total)
+    for array in arrays.values():
+        array.flush()
+    return Survey(**arrays, bad=bad, conversions=conversions)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    row: int
+    label: int | None
+    digest: bytes
+    size: tuple[int, int, int]
+    reason: str | None
+    converted: str | None = None
+
+
+def _look(source: Source, row: Row) -> _Seen:
+    for name, value in row.kept.items():
+        if name not in source.kept_clean:
+            check_kept_value(name, value, row.number)
+    digest, reason = row_digest(row), _label_problem(source, row.label)
+    label = None if reason else row.label
+    try:
+        decoded = decode(row.image)
+    except BadImage as problem:
+        return _Seen(row.number, label, digest, (0, 0, 0), str(problem))
+    height, width, channels = decoded.pixels.shape
+    size = (0, 0, 0) if reason else (channels, height, width)
+    return _Seen(row.number, label, digest, size, reason, decoded.converted)
+
+
+def _label_problem(source: Source, label: int | None) -> str | None:
+    if source.label_column is None:
+        return None
+    if label is None:
+        return "no label"
+    known = source.num_classes
+    return None if 0 <= label < known else f"label {label} is not in 0..{known - 1}"
+
+
+def _threads() -> int:
+    return min(4, os.cpu_count() or 1)

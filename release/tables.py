@@ -1,0 +1,139 @@
+"""Tables for the terminal and the same facts for machines, from the registries and reports."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, get_args
+
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from evaluation.report import Report
+    from release.pipeline import Made
+
+
+def methods_table() -> tuple[Table, list[dict[str, Any]]]:
+    """Every method with its budget, passes per image and options in both presets."""
+    from crafting.registry import methods
+
+    rows = [_method_row(name, entry.paper, entry.quick) for name, entry in methods().items()]
+    table = Table("method", "from", "budget", "passes (paper / quick)", "labels", "options (quick)")
+    for row in rows:
+        passes = f"{row['passes']['paper']:,} / {row['passes']['quick']:,}"
+        options = ", ".join(f"{name}={value}" for name, value in row["options"]["quick"].items())
+        labels = "yes" if row["needs_labels"] else "no"
+        table.add_row(row["name"], row["paper"], row["budget"], passes, labels, options)
+    return table, rows
+
+
+def _method_row(name: str, paper: Any, quick: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "paper": paper.paper,
+        "budget": str(quick.budget),
+        "passes": {"paper": paper.passes, "quick": quick.passes},
+        "needs_labels": paper.needs_labels,
+        "options": {"paper": _options(paper), "quick": _options(quick)},
+    }
+
+
+def _options(method: Any) -> dict[str, Any]:
+    return {f.name: getattr(method, f.name) for f in fields(method) if f.name != "budget"}
+
+
+def victims_table() -> tuple[Table, list[dict[str, Any]]]:
+    """Every victim with its net's size, and how long 1,000 images of 32x32 take here."""
+    from crafting.nets import build, num_parameters
+    from crafting.registry import Preset
+    from evaluation.victims import VICTIMS
+    from release.forecast import images_per_second
+
+    table = Table("victim", "parameters", "epochs (paper / quick)", "s per 1,000 images here")
+    rows = []
+    for name, victim in VICTIMS.items():
+        epochs = {preset: victim.recipe(preset).epochs for preset in get_args(Preset)}
+        row = {
+            "name": name,
+            "parameters": num_parameters(build(victim.net, 10, 32)),
+            "epochs": epochs,
+            "seconds_per_1000": round(1000 / images_per_second(victim.net), 3),
+        }
+        rows.append(row)
+        shown = " / ".join(map(str, epochs.values()))
+        table.add_row(name, f"{row['parameters']:,}", shown, f"{row['seconds_per_1000']:.2f}")
+    return table, rows
+
+
+def countermeasures_table() -> tuple[Table, list[dict[str, Any]]]:
+    """Every countermeasure with its parameters."""
+    from evaluation.countermeasures import COUNTERMEASURES
+
+    table = Table("countermeasure", "parameters", "what it does")
+    rows = []
+    for name, kind in COUNTERMEASURES.items():
+        parameters = {f.name: f.default for f in fields(kind)}
+        rows.append({"name": name, "parameters": parameters, "summary": _first_line(kind)})
+        shown = ", ".join(f"{key}={value}" for key, value in parameters.items())
+        table.add_row(name, shown, _first_line(kind))
+    return table, rows
+
+
+def _first_line(thing: Any) -> str:
+    return str(thing.__doc__ or "").strip().splitlines()[0]
+
+
+def trials_table(report: Report) -> Table:
+    """Each victim beside its clean twin: final, peak and renamed accuracy."""
+    table = Table(
+        "victim", "held out", "countermeasure", "seed", "clean", "protected", "peak", "renamed"
+    )
+    for trial in report.trials:
+        shares = (trial.clean, trial.protected, trial.peak, trial.renamed)
+        held_out = "yes" if trial.held_out else "no"
+        percents = [f"{share:.1%}" for share in shares]
+        table.add_row(trial.victim, held_out, trial.countermeasure, str(trial.seed), *percents)
+    return table
+
+
+def summary(made: Made) -> dict[str, Any]:
+    """What a push came to, as one object."""
+    plan, report = made.plan, made.report
+    released = sum(len(record.rows) for record in made.records)
+    return {
+        "release": plan.target if made.published else None,
+        "rows": plan.num_rows,
+        "released": released,
+        "quarantined": plan.num_rows - released,
+        "method": plan.method,
+        "budget": plan.budget,
+        "seconds": made.seconds,
+        "trials": [_trial(trial) for trial in report.trials],
+        "verdict": _verdict(made),
+        "sentence": _sentence(made, released),
+    }
+
+
+def _trial(trial: Any) -> dict[str, Any]:
+    names = (
+        "victim",
+        "held_out",
+        "countermeasure",
+        "seed",
+        "clean",
+        "protected",
+        "peak",
+        "renamed",
+    )
+    return {name: getattr(trial, name) for name in names}
+
+
+def _verdict(made: Made) -> str:
+    if made.report.verdict is None:
+        return "not verified"
+    return "holds" if made.report.verdict.holds else "missed"
+
+
+def _sentence(made: Made, released: int) -> str:
+    if made.published:
+        return f"{made.plan.target}: {released} rows, {_verdict(made)}"
+    return f"nothing was published: {_verdict(made)}"

@@ -1,0 +1,158 @@
+"""WORKDIR: where a release is made. Private (0700), locked while in use, safe to delete.
+
+plan.json            the plan                          survey/SPLIT/       what each row is
+cache/KEY/           rows at net size, decoded         state/KEY/          what fit left: secret
+shards/KEY/          finished shards and their records protected/KEY/      shards read back
+trials/KEY.json      one training each                 report/             report and plots
+private/             clean and difference pictures     release/            what is published
+seconds.json         how long each stage took          progress/           how far workers are
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from release.errors import InputError
+
+
+def write_private(path: Path, text: str) -> None:
+    """`path` holds `text`, readable by the owner alone; a reader sees the old text or the new."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    temporary.replace(path)
+
+
+def cache_home() -> Path:
+    """Where working folders go: XDG_CACHE_HOME, or the user's cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "protect-release"
+
+
+def data_home() -> Path:
+    """Where seeds are kept: XDG_DATA_HOME, or the user's data folder."""
+    home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(home) / "protect-release"
+
+
+def pair_id(source: str, target: str) -> str:
+    """A short name for one source and target."""
+    return hashlib.sha256(f"{source}\n{target}".encode()).hexdigest()[:16]
+
+
+def default_workdir(source: str, target: str) -> Path:
+    return cache_home() / "work" / pair_id(source, target)
+
+
+def kept_seed(source: str, target: str) -> str:
+    """64 hex digits from the operating system: drawn once for this source and target, then read."""
+    path = data_home() / "seeds" / pair_id(source, target)
+    if not path.exists():
+        write_private(path, secrets.token_hex(32))
+    return path.read_text().strip()
+
+
+def typed_seed(seed: int) -> str:
+    """64 hex digits from a number a person typed."""
+    return hashlib.sha256(f"typed {seed}".encode()).hexdigest()
+
+
+class Workdir:
+    """The folders of one WORKDIR, and the notes kept there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def plan(self) -> Path:
+        return self.path / "plan.json"
+
+    def survey(self, split: str) -> Path:
+        return self.path / "survey" / split
+
+    def cache(self, key: str, part: str) -> Path:
+        return self.path / "cache" / key / part
+
+    def state(self, key: str) -> Path:
+        return self.path / "state" / key
+
+    def shards(self, key: str) -> Path:
+        return self.path / "shards" / key
+
+    def protected(self, key: str) -> Path:
+        return self.path / "protected" / key
+
+    def trial(self, key: str) -> Path:
+        return self.path / "trials" / f"{key}.json"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report"
+
+    @property
+    def private(self) -> Path:
+        return self.path / "private"
+
+    @property
+    def release(self) -> Path:
+        return self.path / "release"
+
+    @property
+    def staged(self) -> Path:
+        """Names the plan whose release lies in `release`."""
+        return self.path / "staged"
+
+    @property
+    def progress(self) -> Path:
+        return self.path / "progress"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "workers.log"
+
+    @property
+    def failure(self) -> Path:
+        return self.path / "failure.json"
+
+    def seconds(self) -> dict[str, float]:
+        """How long each stage took when it last ran."""
+        path = self.path / "seconds.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def note_seconds(self, stage: str, seconds: float) -> None:
+        write_private(
+            self.path / "seconds.json", json.dumps(self.seconds() | {stage: round(seconds, 2)})
+        )
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else works here meanwhile; InputError names the process that does."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.path.chmod(0o700)
+        with open(self.path / "lock", "a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                raise InputError(
+                    f"process {lock.read().strip() or 'another'} is working in {self.path}: wait "
+                    "for it, or name another --workdir"
+                ) from None
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
+            yield
+
+    def clear_progress(self) -> None:
+        shutil.rmtree(self.progress, ignore_errors=True)
+        self.progress.mkdir(parents=True)
+        self.failure.unlink(missing_ok=True)

@@ -1,0 +1,99 @@
+"""One process of a stage: joins its world, does its part, and says how far it is.
+
+It ends as soon as its parent is gone, so that nothing goes on behind a killed command.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from release.errors import KINDS, ReleaseError
+from release.plan import ReleasePlan
+from release.workdir import Workdir, write_private
+
+if TYPE_CHECKING:
+    import torch
+    from accelerate import Accelerator
+
+_POLL_SECONDS = 0.5
+_REPORT_SECONDS = 0.2
+
+
+@dataclass
+class Rank:
+    """What a stage knows about where it runs."""
+
+    plan: ReleasePlan
+    workdir: Workdir
+    accelerator: Accelerator
+    _reported: float = field(default=0.0)
+
+    @property
+    def rank(self) -> int:
+        return int(self.accelerator.process_index)
+
+    @property
+    def world(self) -> int:
+        return int(self.accelerator.num_processes)
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.accelerator.device
+        return device
+
+    def tell(self, done: float, total: float) -> None:
+        """The parent's progress bar learns that this rank has done `done` of its `total`."""
+        now = time.monotonic()
+        if done < total and now - self._reported < _REPORT_SECONDS:
+            return
+        self._reported = now
+        path = self.workdir.progress / f"{self.rank}.json"
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(json.dumps([done, total]))
+        temporary.replace(path)
+
+
+def main(stage: str, workdir: str, threads: int) -> None:
+    """`stage` is done on this rank, or its reason for giving up is in WORKDIR/failure.json."""
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    logging.getLogger("torch.distributed").setLevel(logging.ERROR)
+    run_stage(stage, join(Workdir(Path(workdir)), threads))
+
+
+def run_stage(stage: str, rank: Rank) -> None:
+    """The stage has run on this rank; an error that trying again cannot mend is written down
+    for the parent rather than raised, since a rank that fails is started again."""
+    from release.stages import STAGES
+
+    try:
+        STAGES[stage](rank)
+    except ReleaseError as problem:
+        kind = type(problem).__name__
+        assert kind in KINDS, kind
+        write_private(rank.workdir.failure, json.dumps({"kind": kind, "message": str(problem)}))
+
+
+def join(workdir: Workdir, threads: int) -> Rank:
+    """This process as a rank of the world it was started in, with its own number of threads."""
+    import torch
+    from accelerate import Accelerator
+
+    plan = ReleasePlan.load(workdir.plan)
+    torch.set_num_threads(threads)
+    accelerator = Accelerator(cpu=plan.device == "cpu")
+    # On CPU an Accelerator that is not told so believes that it is alone: every row twice.
+    assert accelerator.num_processes == int(os.environ.get("WORLD_SIZE", "1"))
+    return Rank(plan, workdir, accelerator)
+
+
+def _end_with_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_POLL_SECONDS)
+    os._exit(1)

@@ -1,0 +1,188 @@
+"""What every registered method promises, at a size that takes moments."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from dataclasses import fields, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from crafting.batch import Batch, PixelSplit
+from crafting.budget import L0, L2, Linf, Unbounded
+from crafting.method import Context, Method, State
+from crafting.nets import Net
+from crafting.registry import configure, methods
+from crafting.runner import protect
+
+CLASSES, SIZE, ROWS = 3, 16, 12
+SCALED_DOWN: dict[str, Any] = {
+    "surrogate_epochs": 2,
+    "checkpoints": 2,
+    "steps": 3,
+    "inner_steps": 2,
+}
+
+every_method = pytest.mark.parametrize("name", list(methods()))
+
+
+def _split() -> PixelSplit:
+    rng = np.random.default_rng(3)
+    pixels = rng.integers(0, 256, (ROWS, 3, SIZE, SIZE), dtype=np.uint8)
+    return PixelSplit(pixels, np.arange(ROWS), np.arange(ROWS) % CLASSES, CLASSES)
+
+
+SPLIT = _split()
+
+
+def _row_key(row: int) -> bytes:
+    return hashlib.sha256(SPLIT.pixels[row].tobytes()).digest()
+
+
+def _context(seed: bytes = b"secret", **changes: Any) -> Context:
+    ctx = Context(CLASSES, SPLIT.shape, SIZE, torch.device("cpu"), seed, _row_key)
+    return replace(ctx, **changes)
+
+
+def _tiny(name: str, **changes: Any) -> Method:
+    quick = methods()[name].quick
+    known = {field.name for field in fields(quick)}
+    return replace(quick, **{k: v for k, v in SCALED_DOWN.items() if k in known}, **changes)
+
+
+@cache
+def _state(name: str, seed: bytes = b"secret") -> State:
+    return _tiny(name).fit(SPLIT, _context(seed))
+
+
+def _protected(name: str, size: int = ROWS, seed: bytes = b"secret") -> Tensor:
+    method, ctx = _tiny(name), _context(seed)
+    crafter = method.crafter(_state(name, seed), ctx)
+    return torch.cat([protect(crafter, method.budget, batch) for batch in SPLIT.batches(size)])
+
+
+@every_method
+def test_pixels_keep_their_shape_and_their_budget(name: str) -> None:
+    protected, clean = _protected(name), torch.from_numpy(SPLIT.pixels)
+    assert protected.shape == clean.shape
+    assert protected.dtype == torch.uint8
+    delta = (protected.float() - clean.float()) / 255
+    assert _tiny(name).budget.holds(delta).all()
+    assert (delta != 0).flatten(1).any(1).all()
+
+
+@every_method
+def test_one_seed_gives_one_result_and_another_seed_another(name: str) -> None:
+    first = _protected(name)
+    _state.cache_clear()
+    torch.rand(5)  # what others draw from torch does not matter
+    assert torch.equal(_protected(name), first)
+    assert not torch.equal(_protected(name, seed=b"other"), first)
+
+
+@every_method
+def test_scope_sample_does_not_depend_on_company(name: str) -> None:
+    if methods()[name].quick.scope != "sample":
+        pytest.skip("its rows are crafted together")
+    together = _protected(name)
+    for size in (4, 5, 7):  # 5 and 7 leave 2 and 5 rows at the end
+        assert torch.equal(_protected(name, size), together)
+    # One row, and rows in another order.
+    method, ctx = _tiny(name), _context()
+    crafter = method.crafter(_state(name), ctx)
+    whole = next(SPLIT.batches(ROWS))
+    for rows in ([7], [9, 2, 11, 0]):
+        part = Batch(whole.rows[rows], whole.x[rows], whole.labels()[rows])
+        assert torch.equal(protect(crafter, method.budget, part), together[rows])
+
+
+@every_method
+def test_state_survives_the_disk(name: str, tmp_path: Path) -> None:
+    state = _state(name)
+    assert all("/" in key for key in state)
+    save_file(state, tmp_path / "state.safetensors")
+    method = _tiny(name)
+    crafter = method.crafter(load_file(tmp_path / "state.safetensors"), _context())
+    again = protect(crafter, method.budget, next(SPLIT.batches(ROWS)))
+    assert torch.equal(again, _protected(name))
+
+
+@every_method
+def test_any_size_and_number_of_channels_is_crafted(name: str) -> None:
+    method = _tiny(name)
+    if method.one_size:
+        pytest.skip("it takes images of one size")
+    crafter = method.crafter(_state(name), _context(shape=None))
+    for shape in ((1, 14, 19), (3, 33, 17)):
+        batch = Batch(torch.arange(4), torch.rand(4, *shape), torch.arange(4) % CLASSES)
+        pixels = protect(crafter, method.budget, batch)
+        assert pixels.shape == batch.x.shape
+
+
+@every_method
+def test_labels_are_asked_for_by_those_that_need_them(name: str) -> None:
+    method = _tiny(name)
+    crafter = method.crafter(_state(name), _context())
+    unlabelled = replace(next(SPLIT.batches(ROWS)), y=None)
+    if method.needs_labels:
+        with pytest.raises(AssertionError, match="needs labels"):
+            protect(crafter, method.budget, unlabelled)
+    else:
+        assert torch.equal(protect(crafter, method.budget, unlabelled), _protected(name))
+
+
+@every_method
+def test_passes_are_counted_as_they_happen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    method = _tiny(name)
+    crafter = method.crafter(_state(name), _context())
+    original, seen = Net.features, []
+
+    def counted(net: Net, x: Tensor) -> Tensor:
+        seen.append(len(x))
+        return original(net, x)
+
+    monkeypatch.setattr(Net, "features", counted)
+    crafter(next(SPLIT.batches(ROWS)))
+    assert sum(seen) == method.passes * ROWS
+
+
+@every_method
+def test_quick_is_quick(name: str) -> None:
+    assert methods()[name].quick.passes <= 100
+
+
+@every_method
+def test_a_misspelt_option_is_told_the_nearest(name: str) -> None:
+    options = [field.name for field in fields(methods()[name].quick) if field.name != "budget"]
+    for option in options:
+        with pytest.raises(ValueError, match=option):
+            configure(name, "quick", settings={option[:-1] + "q": "1"})
+
+
+@every_method
+def test_a_budget_outside_its_kinds_is_refused(name: str) -> None:
+    allowed = methods()[name].quick.allowed
+    for budget in (Linf(4), L2(1.0), L0(1), Unbounded()):
+        if isinstance(budget, allowed):
+            assert configure(name, "quick", budget).budget == budget
+        else:
+            with pytest.raises(ValueError, match="does not work within"):
+                configure(name, "quick", budget)
+
+
+@every_method
+def test_it_says_where_it_comes_from(name: str) -> None:
+    method = methods()[name].quick
+    text = sys.modules[type(method).__module__].__doc__ or ""
+    for part in ("arXiv", "**Departures**", "**Expected**"):
+        assert part in text
+    assert method.paper
+    assert method.bibtex.startswith("@")
+    assert method.bibtex.count("{") == method.bibtex.count("}")

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+
+from crafting.batch import PixelSplit
+from crafting.budget import Linf
+from crafting.method import Context
+from crafting.nets import build
+from crafting.registry import methods
+from crafting.surrogate import CENTRES, SurrogateMethod, target_classes
+
+
+def _method(**changes: object) -> SurrogateMethod:
+    quick = methods()["sep-fa"].quick
+    assert isinstance(quick, SurrogateMethod)
+    return replace(quick, **({"surrogate_epochs": 4, "checkpoints": 2} | changes))
+
+
+def test_all_quick_methods_share_one_fit(split: PixelSplit) -> None:
+    fitted = [m.quick for m in methods().values() if isinstance(m.quick, SurrogateMethod)]
+    keys = [m.fit_key() for m in fitted] + [replace(fitted[0], budget=Linf(4)).fit_key()]
+    assert len(fitted) >= 5
+    assert all(key == keys[0] for key in keys)
+    assert _method(surrogate="resnet10-w16").fit_key() != _method().fit_key()
+    assert _method(surrogate_epochs=5).fit_key() != _method().fit_key()
+
+
+def test_checkpoints_are_equidistant_and_the_last_is_the_end(
+    split: PixelSplit, ctx: Context, in_float32: None
+) -> None:
+    every = _method(checkpoints=4).fit(split, ctx)
+    some = _method(checkpoints=2).fit(split, ctx)
+    for mine, theirs in (("00", "01"), ("01", "03")):
+        for name in ("head.weight", "head.bias"):
+            ours = some[f"checkpoint-{mine}/{name}"]
+            assert torch.equal(ours, every[f"checkpoint-{theirs}/{name}"])
+    assert not torch.equal(some["checkpoint-00/head.bias"], some["checkpoint-01/head.bias"])
+
+
+def test_centres_are_class_means_of_clean_features(
+    split: PixelSplit, ctx: Context, in_float32: None
+) -> None:
+    method = _method()
+    state = method.fit(split, ctx)
+    net = build(method.surrogate, 3, 16).eval()
+    prefix = "checkpoint-01/"
+    net.load_state_dict(
+        {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    )
+    batch = next(split.batches(48))
+    with torch.no_grad():
+        features = net.features(batch.x)
+    expected = torch.stack([features[batch.labels() == c].mean(0) for c in range(3)])
+    assert state[CENTRES].shape == (2, 3, 64)
+    assert torch.allclose(state[CENTRES][1], expected, atol=1e-4)
+
+
+def test_a_class_without_rows_is_given_the_middle_of_the_others(
+    split: PixelSplit, context: Callable[..., Context]
+) -> None:
+    wider = replace(split, num_classes=4)
+    centres = _method().fit(wider, context(wider))[CENTRES]
+    assert centres.shape == (2, 4, 64)
+    assert torch.allclose(centres[:, 3], centres[:, :3].mean(1), atol=1e-5)
+
+
+def test_progress_is_told_by_epoch(split: PixelSplit, ctx: Context) -> None:
+    told: list[tuple[int, int]] = []
+    _method().fit(split, replace(ctx, progress=lambda done, total: told.append((done, total))))
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_loaded_nets_are_those_that_were_kept(split: PixelSplit, ctx: Context) -> None:
+    method = _method()
+    state = method.fit(split, ctx)
+    nets = method.load_checkpoints(state, ctx)
+    x = torch.rand(4, 3, 16, 16)
+    with torch.no_grad():
+        first, last = (net(x) for net in nets)
+        assert not torch.equal(first, last)
+        assert torch.equal(method.load_last(state, ctx)(x), last)
+
+
+@pytest.mark.parametrize("checkpoints", [0, 5])
+def test_more_checkpoints_than_epochs_are_refused(
+    split: PixelSplit, ctx: Context, checkpoints: int
+) -> None:
+    with pytest.raises(ValueError, match="between 1 and 4"):
+        _method(checkpoints=checkpoints).fit(split, ctx)
+
+
+def test_targets_go_round_or_follow_the_owner(ctx: Context) -> None:
+    assert target_classes(replace(ctx, num_classes=5), 2).tolist() == [2, 3, 4, 0, 1]
+    assert target_classes(replace(ctx, target_map=(2, 2, 0)), 1).tolist() == [2, 2, 0]

@@ -1,0 +1,164 @@
+"""Tiny victims that really train, on images whose class is their colour."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from crafting.batch import PixelSplit
+from evaluation.verify import Epoch, Outcome, TrialSpec, pair, run, schedule
+
+CPU = torch.device("cpu")
+COLOURS = np.array([[220, 30, 30], [30, 220, 30], [30, 30, 220], [200, 200, 40]])
+
+
+def coloured(count: int, seed: int, shift: int = 0) -> PixelSplit:
+    """Images (3,16,16) of four colours; with a shift they are labelled as the next colour."""
+    generator = np.random.default_rng(seed)
+    colours = np.arange(count) % 4
+    noise = generator.normal(0, 30, (count, 3, 16, 16))
+    pixels = np.clip(COLOURS[colours][:, :, None, None] + noise, 0, 255).astype(np.uint8)
+    return PixelSplit(pixels, np.arange(count), (colours + shift) % 4, 4)
+
+
+def spec(**changes: object) -> TrialSpec:
+    return replace(
+        TrialSpec(victim="vgg-w16", seed=0, data="clean", preset="quick", epochs=6),
+        **changes,  # type: ignore[arg-type]
+    )
+
+
+def trained(train: PixelSplit, **changes: object) -> Outcome:
+    told: list[float] = []
+    outcome = run(
+        spec(**changes), train, coloured(80, 2), net_size=16, device=CPU, progress=told.append
+    )
+    epochs = outcome.recipe.epochs
+    assert told == [epoch / epochs for epoch in range(1, epochs + 1)]
+    return outcome
+
+
+@pytest.fixture(scope="module")
+def clean() -> Outcome:
+    return trained(coloured(400, 1))
+
+
+@pytest.fixture(scope="module")
+def mislabelled() -> Outcome:
+    return trained(coloured(400, 1, shift=1), data="protected")
+
+
+def test_a_victim_learns_and_is_scored_after_every_epoch(clean: Outcome) -> None:
+    assert clean.final > 0.9
+    assert len(clean.curve) == 6
+    assert clean.curve[-1].test_accuracy == clean.final
+    assert clean.curve[-1].loss < clean.curve[0].loss
+    assert (clean.train_rows, clean.test_rows, clean.num_parameters) == (400, 80, 72788)
+    assert clean.train_accuracy > 0.9
+    assert np.sum(clean.confusion) == 80
+    assert np.trace(clean.confusion) == round(clean.final * 80)
+
+
+def test_a_victim_that_learnt_other_names_is_not_a_failed_one(mislabelled: Outcome) -> None:
+    assert mislabelled.final < 0.1
+    assert mislabelled.renamed > 0.9
+    assert mislabelled.train_accuracy > 0.9
+
+
+def test_the_peak_is_the_best_epoch(clean: Outcome) -> None:
+    curve = tuple(Epoch(1.0, 0.5, accuracy) for accuracy in (0.2, 0.6, 0.4))
+    outcome = replace(clean, curve=curve, final=0.4)
+    assert (outcome.peak, outcome.peak_epoch) == (0.6, 2)
+
+
+def test_the_same_spec_gives_the_same_victim_and_another_seed_another(clean: Outcome) -> None:
+    assert replace(trained(coloured(400, 1)), seconds=clean.seconds) == clean
+    assert trained(coloured(400, 1), seed=1).curve != clean.curve
+
+
+def test_training_leaves_global_randomness_alone() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    trained(coloured(40, 1), epochs=1)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_a_countermeasure_changes_training() -> None:
+    """Without colour, bright and dark colours are still told apart, but not as they were."""
+    grey = trained(coloured(400, 1), countermeasure="grayscale")
+    assert grey.final < 0.9
+
+
+def test_an_outcome_survives_json(clean: Outcome) -> None:
+    assert Outcome.from_json(json.loads(json.dumps(clean.to_json()))) == clean
+
+
+def test_a_key_names_everything_that_decides_the_outcome() -> None:
+    specs = [
+        spec(),
+        spec(victim="resnet10-w16"),
+        spec(countermeasure="grayscale"),
+        spec(seed=1),
+        spec(data="protected"),
+        spec(preset="paper"),
+        spec(epochs=7),
+    ]
+    keys = {made.key("rows") for made in specs} | {spec().key("other rows")}
+    assert len(keys) == len(specs) + 1
+    assert spec().key("rows") == spec().key("rows")
+
+
+def test_a_key_follows_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    from evaluation import verify
+    from evaluation.victims import victim
+
+    entry = victim("vgg-w16")
+    changed = replace(entry, recipe_quick=replace(entry.recipe_quick, lr=0.3))
+    before = spec().key("rows")
+    monkeypatch.setattr(verify, "victim", lambda name: changed)
+    assert spec().key("rows") != before
+
+
+def test_long_trainings_go_first_and_to_whoever_is_free() -> None:
+    short = [spec(seed=seed) for seed in range(4)]
+    long = spec(victim="resnet18-w16", epochs=9)
+    shares = schedule([*short, long], world=2)
+    assert shares == [[long], short]
+    assert schedule([], world=3) == [[], [], []]
+
+
+def test_every_training_is_scheduled_once() -> None:
+    specs = [spec(seed=seed, victim=v) for seed in range(5) for v in ("vgg-w16", "resnet10-w16")]
+    shares = schedule(specs, world=3)
+    everything = [made for share in shares for made in share]
+    assert len(everything) == len(specs)
+    assert set(everything) == set(specs)
+    loads = [sum(made.cost for made in share) for share in shares]
+    assert max(loads) - min(loads) <= max(made.cost for made in specs)
+
+
+def test_trials_pair_protected_trainings_with_their_twins(
+    clean: Outcome, mislabelled: Outcome
+) -> None:
+    other = replace(clean, spec=spec(seed=1), final=0.5)
+    held, same = (
+        pair([mislabelled, other, clean], surrogate_name=name)[0]
+        for name in ("resnet10-w16", "vgg-w16")
+    )
+    assert (held.clean, held.protected) == (clean.final, mislabelled.final)
+    assert (held.renamed, held.clean_renamed) == (mislabelled.renamed, clean.renamed)
+    assert (held.held_out, same.held_out) == (True, False)
+    assert held.epochs == 6
+    last = [epoch.test_accuracy for epoch in mislabelled.curve[-3:]]
+    assert held.drift == max(last) - min(last)
+
+
+def test_a_twin_of_another_kind_is_no_twin(clean: Outcome, mislabelled: Outcome) -> None:
+    grey = replace(clean, spec=spec(countermeasure="grayscale"))
+    with pytest.raises(ValueError, match="has no clean twin"):
+        pair([grey, mislabelled])

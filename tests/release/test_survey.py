@@ -1,0 +1,158 @@
+"""One pass says what each row is, and a second run reads the answer."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets import Value
+from PIL import Image
+from source_files import file_of, picture, png, write_parquet_file
+
+from release.errors import InputError
+from release.source import Row, Source, open_source
+from release.survey import Survey, row_digest, survey
+
+
+@pytest.fixture
+def look(tmp_path: Path) -> Callable[..., Survey]:
+    """Surveys a Parquet source of these images and labels."""
+
+    def run(images: list[bytes | None], labels: list[int | None] | None) -> Survey:
+        write_parquet_file(tmp_path / "source/train.parquet", images, labels)
+        return survey(open_source(str(tmp_path / "source")), "train", tmp_path / "survey")
+
+    return run
+
+
+def test_every_row_is_described(look: Callable[..., Survey]) -> None:
+    images = [png(0), file_of(picture(1, "L", (6, 9))), png(2)]
+    found = look(images, [2, 0, 1])
+    assert len(found) == 3
+    assert found.labels.tolist() == [2, 0, 1]
+    assert found.sizes.tolist() == [[3, 8, 8], [1, 9, 6], [3, 8, 8]]
+    assert found.good.tolist() == [True] * 3
+    assert found.rows().tolist() == [0, 1, 2]
+    assert found.bad == []
+    assert found.class_counts(3).tolist() == [1, 1, 1]
+
+
+def test_a_digest_is_of_the_image_file_and_the_label(look: Callable[..., Survey]) -> None:
+    found = look([png(0), png(0), png(0), png(1)], [0, 0, 1, 0])
+    digests = [bytes(digest) for digest in found.digests]
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
+    assert digests[3] == row_digest(Row(99, png(1), 0, {"kept": 1}))
+    assert digests[3] == hashlib.sha256(png(1) + b"\0" + b"0").digest()
+
+
+def test_bad_rows_are_listed_with_their_reason(
+    look: Callable[..., Survey], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)
+    cut = png(5, size=(16, 16))[:200]
+    bomb = file_of(Image.new("RGB", (21, 20)))
+    found = look([png(0), None, cut, bomb, png(4), b"junk"], [0, 1, 2, 0, None, 1])
+    reasons = dict(found.bad)
+    assert list(reasons) == [1, 2, 3, 4, 5]
+    assert reasons[1] == "no image"
+    assert "truncated" in reasons[2]
+    assert "bomb" in reasons[3]
+    assert reasons[4] == "no label"
+    assert reasons[5] == "not an image file"
+    assert found.rows().tolist() == [0]
+    assert found.class_counts(3).tolist() == [1, 0, 0]
+
+
+def test_a_label_out_of_range_is_a_bad_row(look: Callable[..., Survey]) -> None:
+    found = look([png(0), png(1), png(2)], [3, -1, 2])
+    assert found.bad == [(0, "label 3 is not in 0..2"), (1, "label -1 is not in 0..2")]
+    assert found.rows().tolist() == [2]
+
+
+def test_rows_without_a_label_column_are_good(look: Callable[..., Survey]) -> None:
+    found = look([png(0), png(1)], None)
+    assert found.rows().tolist() == [0, 1]
+    assert found.labels.tolist() == [-1, -1]
+
+
+def test_shapes_are_summed_up_over_good_rows(look: Callable[..., Survey]) -> None:
+    same = look([png(0), png(1), b""], [0, 1, 2])
+    assert same.one_shape() == (3, 8, 8)
+    assert same.bytes_per_row() == 192
+    mixed = look([png(0, size=(9, 20)), png(1, size=(40, 9)), png(2), b""], [0, 1, 2, 0])
+    assert mixed.one_shape() is None
+    assert mixed.common_short_side() == 9
+
+
+def test_conversions_are_counted(look: Callable[..., Survey]) -> None:
+    palettes = [file_of(picture(seed).quantize(8)) for seed in range(2)]
+    found = look([*palettes, file_of(picture(3, "RGBA")), png(4)], [0, 1, 2, 0])
+    assert found.conversions == {"palette": 2, "alpha": 1}
+
+
+def test_only_the_first_rows_are_surveyed_and_progress_is_told(
+    parquet: Path, tmp_path: Path
+) -> None:
+    told: list[tuple[int, int]] = []
+    source = open_source(str(parquet))
+    found = survey(
+        source, "train", tmp_path / "s", limit=4, progress=lambda *done: told.append(done)
+    )
+    assert len(found) == 4
+    assert told == [(row, 4) for row in range(1, 5)]
+    assert len(survey(source, "train", tmp_path / "t", limit=99)) == 10
+
+
+def test_a_finished_survey_is_read_and_not_made_again(
+    parquet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = open_source(str(parquet))
+    first = survey(source, "train", tmp_path / "s")
+
+    def fail(*_: object) -> None:
+        raise AssertionError("the source was read again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Source, "rows", fail)
+        again = survey(source, "train", tmp_path / "s")
+        assert isinstance(again.digests, np.memmap)
+        np.testing.assert_array_equal(again.digests, first.digests)
+        with pytest.raises(AssertionError):
+            survey(source, "train", tmp_path / "s", limit=5)
+
+
+def test_a_changed_source_is_surveyed_again(parquet: Path, tmp_path: Path) -> None:
+    before = survey(open_source(str(parquet)), "train", tmp_path / "s")
+    digests = before.digests.copy()
+    images: list[bytes | None] = [png(50 + row) for row in range(6)]
+    path = parquet / "data/train-00000-of-00002.parquet"
+    write_parquet_file(path, images, [0] * 6, {"age": (Value("int64"), [0] * 6)})
+    after = survey(open_source(str(parquet)), "train", tmp_path / "s")
+    assert (after.digests[:6] != digests[:6]).any(axis=1).all()
+    assert (after.digests[6:] == digests[6:]).all()
+
+
+def test_a_survey_that_was_stopped_leaves_nothing_to_be_read(parquet: Path, tmp_path: Path) -> None:
+    def stop(done: int, total: int) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    source = open_source(str(parquet))
+    with pytest.raises(KeyboardInterrupt):
+        survey(source, "train", tmp_path / "s", progress=stop)
+    assert not (tmp_path / "s").exists()
+    assert len(survey(source, "train", tmp_path / "s")) == 10
+
+
+def test_kept_strings_that_lead_to_the_originals_stop_the_survey(tmp_path: Path) -> None:
+    notes = {"note": (Value("string"), ["a cat", "photos/cat.jpg"])}
+    write_parquet_file(tmp_path / "source/train.parquet", [png(0), png(1)], [0, 1], notes)
+    folder = str(tmp_path / "source")
+    with pytest.raises(InputError, match="column 'note' in row 1"):
+        survey(open_source(folder, keep=["note"]), "train", tmp_path / "s")
+    source = open_source(folder, keep_clean=["note"])
+    assert survey(source, "train", tmp_path / "s").rows().tolist() == [0, 1]
