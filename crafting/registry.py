@@ -92,7 +92,10 @@ def _field(name: str, method: Method, field: str, text: str) -> Any:
     settable = {f.name for f in fields(method)} - {"budget"}
     if field not in settable:
         raise ValueError(f"method {name} has no option {field!r}: {nearest(field, settable)}")
-    return parse_value(f"{name} {field}", get_type_hints(type(method))[field], text)
+    value = parse_value(f"{name} {field}", get_type_hints(type(method))[field], text)
+    if type(value) is int and value < 1:
+        raise ValueError(f"{name} {field} is a count of at least 1, not {text}")
+    return value
 
 
 def parse_value(what: str, kind: Any, text: str) -> Any:

@@ -18,7 +18,8 @@ from torch import Tensor
 from crafting.batch import Split
 from crafting.budget import L2, Budget, Linf, Sum
 from crafting.method import Context, Method, State
-from crafting.nets import Net, build, for_crafting
+from crafting.nets import ARCHITECTURES, Net, build, for_crafting
+from crafting.registry import lookup
 from crafting.training import EpochStats, Recipe, RecipeName, named_recipe, train
 
 CENTRES = "centres/centres"
@@ -35,7 +36,12 @@ QUICK_SURROGATE: dict[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class SurrogateMethod(Method):
-    """A method whose fit is one surrogate's training; subclasses only craft."""
+    """A method whose fit is one surrogate's training; subclasses only craft.
+
+    surrogate: a net's name; surrogate_epochs and surrogate_recipe: how it is trained; checkpoints:
+    how many states of it are kept, the last at the end. ValueError for a net that does not exist,
+    and for more checkpoints than epochs.
+    """
 
     surrogate: str = "resnet18"
     surrogate_epochs: int = 120
@@ -43,6 +49,14 @@ class SurrogateMethod(Method):
     checkpoints: int = 15
 
     allowed: ClassVar[tuple[type[Budget], ...]] = (Linf, L2, Sum)
+
+    def __post_init__(self) -> None:
+        lookup("net", self.surrogate, ARCHITECTURES)
+        if not 1 <= self.checkpoints <= self.surrogate_epochs:
+            raise ValueError(
+                f"{self.checkpoints} checkpoints cannot be kept from {self.surrogate_epochs} "
+                f"surrogate_epochs: set checkpoints between 1 and {self.surrogate_epochs}"
+            )
 
     @property
     def surrogate_name(self) -> str:
@@ -60,8 +74,7 @@ class SurrogateMethod(Method):
         return {"surrogate": self.surrogate, "checkpoints": self.checkpoints, "recipe": recipe}
 
     def fit(self, data: Split, ctx: Context) -> State:
-        """The checkpoints and their class centres, equal on every rank; ValueError if there are
-        more checkpoints than epochs."""
+        """The checkpoints and their class centres, equal on every rank."""
         weights = self._trained(data, ctx)
         nets = [self._net(each, ctx) for each in weights]
         state = {
@@ -136,11 +149,6 @@ def target_classes(ctx: Context, shift: int) -> Tensor:
 
 
 def _kept_epochs(epochs: int, checkpoints: int) -> list[int]:
-    if not 1 <= checkpoints <= epochs:
-        raise ValueError(
-            f"{checkpoints} checkpoints cannot be kept from {epochs} surrogate epochs: "
-            f"set checkpoints between 1 and {epochs}, or more surrogate_epochs"
-        )
     return [epochs * (k + 1) // checkpoints for k in range(checkpoints)]
 
 

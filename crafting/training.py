@@ -159,8 +159,9 @@ def train(
 
     Augmentation and whatever hooks draw from torch depend on `seed` alone; the order of rows on the
     split's own seed. With an accelerator of several processes each rank learns from its share of
-    every batch and all end with the same weights. on_epoch(epoch, stats) is called after every
-    epoch, counted from 1, with the net in training mode. ValueError if there are too few rows.
+    every batch, and all end with the same parameters (running statistics are each rank's own).
+    on_epoch(epoch, stats) is called after every epoch, counted from 1, with the net in training
+    mode. ValueError if there are too few rows.
     """
     run = _run(recipe, hooks or Hooks(), device, accelerator)
     with _own_randomness(seed * run.world + run.rank, device):

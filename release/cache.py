@@ -7,7 +7,6 @@ split.json   number of classes and seed
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,8 @@ import torch
 
 from crafting.batch import PixelSplit
 from crafting.nets.resize import resize
-from release.errors import InputError, StorageError
+from release.arrays import create, whole_folder
+from release.errors import InputError
 from release.images import BadImage, decode
 from release.source import Row, Source
 from release.survey import Progress, Survey
@@ -51,24 +51,13 @@ def build(
     channel, else 3. InputError where the source is no longer what was surveyed, StorageError where
     the disk is full.
     """
-    making = folder.with_name(f"{folder.name}.making")
-    shutil.rmtree(making, ignore_errors=True)
     chosen = np.asarray(rows, dtype=np.int64)
-    try:
-        making.mkdir(parents=True)
+    with whole_folder(folder, "make room, or lower --fit-rows") as making:
         _write_pixels(source, split, survey, chosen, net_size, making, progress)
         np.save(making / "rows.npy", chosen)
         if source.label_column is not None:
             np.save(making / "targets.npy", survey.labels[chosen])
         (making / "split.json").write_text(json.dumps({"num_classes": num_classes, "seed": seed}))
-        shutil.rmtree(folder, ignore_errors=True)
-        making.rename(folder)
-    except OSError as problem:
-        shutil.rmtree(making, ignore_errors=True)
-        raise StorageError(
-            f"{folder} could not be written ({problem.strerror}): make room, or lower --fit-rows, "
-            "and run the same command again"
-        ) from None
     return load(folder)
 
 
@@ -96,9 +85,7 @@ def _write_pixels(
 ) -> None:
     channels = int(survey.sizes[chosen, 0].max(initial=1))
     shape = (len(chosen), channels, net_size, net_size)
-    pixels = np.lib.format.open_memmap(
-        folder / "pixels.npy", mode="w+", dtype=np.uint8, shape=shape
-    )
+    pixels = create(folder / "pixels.npy", np.uint8, shape)
     small = partial(_resized, channels=channels, net_size=net_size)
     for at, image in enumerate(in_order(small, _chosen(source, split, chosen), ahead=32)):
         pixels[at] = image

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-import fsspec
 from datasets import Features, load_dataset_builder
 from datasets.exceptions import DatasetNotFoundError
 from huggingface_hub.errors import HFValidationError
@@ -20,6 +19,7 @@ from release import samples
 from release.errors import InputError
 from release.manifest import MADE_BY
 from release.manifest import NAME as MANIFEST
+from release.readers import open_file
 from release.threads import in_order
 from release.workdir import cache_home
 
@@ -167,7 +167,7 @@ def _builder(path: str, spec: str, config: str | None, revision: str | None) -> 
         raise InputError(f"{spec} is no folder here, and the Hub is out of reach: {why}") from None
     except HFValidationError:
         raise InputError(f"{spec} is neither a folder nor a Hub id org/name[@revision]") from None
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:  # no such configuration; a loading script
         what = f"configuration {config!r} of {spec}" if config else f"{spec} without --config"
         raise InputError(f"{what} cannot be opened: {' '.join(str(error).split())}") from None
 
@@ -185,8 +185,8 @@ def _kind(builder: Any, spec: str) -> Kind:
 
 def _read_text(url: str) -> str:
     try:
-        with fsspec.open(url, "r", encoding="utf-8") as file:
-            return str(file.read())
+        with open_file(url) as file:
+            return str(file.read(), "utf-8", "replace")
     except FileNotFoundError:
         return ""
 
@@ -216,5 +216,5 @@ def _digest_of_files(found: Found) -> str:
 
 
 def _digest(path: str) -> str:
-    with fsspec.open(path, "rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -75,7 +75,7 @@ def _refuse_bomb(image: Image.Image) -> None:
 
 
 def _plain(image: Image.Image) -> Decoded:
-    changes = ["animation"] if getattr(image, "is_animated", False) else []
+    changes = ["first frame"] if getattr(image, "is_animated", False) else []
     if image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9):
         changes.append("exif rotation")
         image = ImageOps.exif_transpose(image)

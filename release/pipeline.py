@@ -133,7 +133,7 @@ class Pipeline:
         """Rows at net size are on disk: what fit and victims train on, and the clean test split."""
         build = partial(
             cache.build,
-            Source.from_json(plan.source),
+            Source.from_json(plan.source).bare(),
             net_size=plan.net_size,
             num_classes=plan.num_classes,
             seed=int(plan.seed[:8], 16),

@@ -64,7 +64,7 @@ def parquet_rows(files: Sequence[str], fields: Fields, start: int, stop: int) ->
 
 @contextmanager
 def _parquet(url: str) -> Iterator[Any]:
-    with _open(url) as file:
+    with open_file(url) as file:
         try:
             # Buffered, so that a row group larger than memory is never read at once.
             yield pq.ParquetFile(file, buffer_size=1 << 20)
@@ -77,6 +77,9 @@ def _one_parquet(
 ) -> Iterator[Row]:
     groups, at = _groups(parquet.metadata, first, start, stop)
     names = [fields.image, fields.label, *fields.kept]
+    lost = [name for name in names if name and name not in parquet.schema_arrow.names]
+    if lost:
+        raise InputError(f"{url} has no column {lost[0]!r}, which other files of the source have")
     batches = parquet.iter_batches(
         batch_size=_batch_rows(parquet.metadata),
         row_groups=groups,
@@ -196,7 +199,7 @@ def tar_samples(url: str) -> Iterator[tuple[tarfile.TarFile, Members]]:
 
     A sample is a run of files whose names agree up to the first dot of the last part.
     """
-    with _open(url) as file:
+    with open_file(url) as file:
         try:
             with tarfile.open(fileobj=file, mode="r:*") as tar:
                 for members in _samples(tar):
@@ -267,13 +270,14 @@ def sample_json(tar: tarfile.TarFile, members: Members) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def _open(url: str) -> Any:
-    return fsspec.open(url, "rb").open()
+def open_file(url: str) -> Any:
+    """A file to read bytes from, here or wherever its URL leads."""
+    return fsspec.open(url, "rb").open() if "://" in url else open(url, "rb")
 
 
 def _read(url: str) -> bytes:
     try:
-        with _open(url) as file:
+        with open_file(url) as file:
             data: bytes = file.read()
             return data
     except (FileNotFoundError, IsADirectoryError, PermissionError):

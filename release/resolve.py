@@ -47,7 +47,7 @@ def resolve(options: ReleaseOptions, workdir: Workdir, terminal: Terminal) -> Re
     rows = _survey(source, split, options.rows, options, workdir, terminal)
     test_split = _test_split(source, split, options)
     test_rows = (
-        _survey(source, test_split, None, options, workdir, terminal) if test_split else None
+        _survey(source.bare(), test_split, None, options, workdir, terminal) if test_split else None
     )
     _check_labels(source, rows, method, options)
     return _plan(options, workdir, target, source, split, rows, test_split, test_rows, method)

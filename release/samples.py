@@ -105,9 +105,14 @@ def _write(sample: Sample, folder: Path) -> None:
 def _cut(labels: np.ndarray, test_rows: int) -> dict[str, np.ndarray]:
     """Shuffled positions: `test_rows` of each class for test, the others for train; the same on
     every machine."""
-    order = np.random.default_rng(0).permutation(len(labels))
+    generator = np.random.default_rng(0)
+    order = generator.permutation(len(labels))
     places = np.zeros(len(labels), dtype=np.int64)
     for label in np.unique(labels):
         of_class = labels[order] == label
         places[of_class] = np.arange(of_class.sum())
-    return {"train": order[places >= test_rows], "test": order[places < test_rows]}
+    # The first rows of what is left miss the classes whose test rows came late: mix again.
+    return {
+        "train": generator.permutation(order[places >= test_rows]),
+        "test": generator.permutation(order[places < test_rows]),
+    }

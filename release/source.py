@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from datasets import Features
@@ -95,6 +95,10 @@ class Source:
             return readers.tar_rows(files, inside, start, end)
         fields = Fields(self.image_column, self.label_column, tuple(self.kept))
         return readers.parquet_rows(files, fields, start, end)
+
+    def bare(self) -> Source:
+        """The same rows with image and label alone, as victims and surrogates need them."""
+        return replace(self, kept={}, kept_clean=())
 
     def to_json(self) -> dict[str, Any]:
         """The source as plain JSON values."""

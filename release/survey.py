@@ -13,17 +13,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
+from release.arrays import create, whole_folder
 from release.columns import check_kept_value
+from release.errors import InputError
 from release.images import BadImage, decode
 from release.source import Row, Source
 from release.threads import in_order
@@ -66,7 +66,7 @@ class Survey:
     def bytes_per_row(self) -> int:
         """The mean size of a row's pixels in bytes; a protected image hardly compresses."""
         sizes = self._good_sizes().astype(np.int64)
-        return int(sizes.prod(axis=1).mean()) if len(sizes) else 1
+        return int(sizes.prod(axis=1).mean())
 
     def class_counts(self, num_classes: int) -> np.ndarray:
         """(num_classes,) int64: how many good rows each class has."""
@@ -75,6 +75,8 @@ class Survey:
 
     def _good_sizes(self) -> np.ndarray:
         sizes: np.ndarray = self.sizes[self.good]
+        if not len(sizes):
+            raise InputError(f"none of the {len(self)} rows can be released: mend the source")
         return sizes
 
     @classmethod
@@ -110,12 +112,18 @@ def survey(
     """The survey of the split's first `limit` rows (all by default) is in `folder`.
 
     A survey that is there already, of the same source and rows, is loaded instead. Raises
-    InputError where a kept column holds URLs, paths or long strings.
+    InputError where there is no row, or a kept column holds URLs, paths or long strings;
+    StorageError where the disk is full.
     """
     key = _key(source, split, limit)
     if _finished_key(folder) != key:
         total = source.num_rows(split)
-        _write(source, split, folder, key, total if limit is None else min(limit, total), progress)
+        if total == 0:
+            raise InputError(f"split {split!r} of {source.spec} has no rows: name another")
+        with whole_folder(folder, "make room") as making:
+            found = _pass(source, split, making, min(limit or total, total), progress)
+            notes = {"key": key, "bad": found.bad, "conversions": dict(found.conversions)}
+            (making / "survey.json").write_text(json.dumps(notes, indent=1))
     return Survey.load(folder)
 
 
@@ -129,29 +137,15 @@ def _finished_key(folder: Path) -> str | None:
     return str(json.loads(notes.read_text())["key"]) if notes.exists() else None
 
 
-def _write(
-    source: Source, split: str, folder: Path, key: str, total: int, progress: Progress
-) -> None:
-    making = folder.with_name(f"{folder.name}.making")
-    shutil.rmtree(making, ignore_errors=True)
-    making.mkdir(parents=True)
-    found = _pass(source, split, making, total, progress)
-    notes = {"key": key, "bad": found.bad, "conversions": dict(found.conversions)}
-    (making / "survey.json").write_text(json.dumps(notes, indent=1))
-    shutil.rmtree(folder, ignore_errors=True)
-    making.rename(folder)
-
-
 def _pass(source: Source, split: str, folder: Path, total: int, progress: Progress) -> Survey:
+    """The survey of rows 0..total, its arrays written to `folder`."""
     arrays = {
-        name: np.lib.format.open_memmap(
-            folder / f"{name}.npy", mode="w+", dtype=dtype, shape=(total, *shape)
-        )
+        name: create(folder / f"{name}.npy", dtype, (total, *shape))
         for name, (dtype, shape) in _ARRAYS.items()
     }
     bad: list[tuple[int, str]] = []
     conversions: Counter[str] = Counter()
-    rows = islice(source.rows(split, 0, total), total)
+    rows = source.rows(split, 0, total)
     for seen in in_order(partial(_look, source), rows, threads=_threads()):
         at = seen.row
         arrays["labels"][at] = -1 if seen.label is None else seen.label

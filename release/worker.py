@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import threading
 import time
 from dataclasses import dataclass, field
@@ -62,6 +63,8 @@ class Rank:
 
 def main(stage: str, workdir: str, threads: int) -> None:
     """`stage` is done on this rank, or its reason for giving up is in WORKDIR/failure.json."""
+    # The parent has the last word on Ctrl-C; a traceback of every rank would drown it.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     logging.getLogger("torch.distributed").setLevel(logging.ERROR)
     run_stage(stage, join(Workdir(Path(workdir)), threads))

@@ -28,7 +28,7 @@ def _context(split: PixelSplit, seed: bytes = b"secret", **changes: Any) -> Cont
     def row_key(row: int) -> bytes:
         return hashlib.sha256(split.pixels[row].tobytes()).digest()
 
-    known = {
+    known: dict[str, Any] = {
         "num_classes": split.num_classes,
         "shape": split.shape,
         "net_size": SIZE,

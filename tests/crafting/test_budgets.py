@@ -47,8 +47,8 @@ def test_text_and_budget_are_two_forms_of_one_thing(budget: Budget) -> None:
 
 def test_linf_reaches_its_bound_and_no_further() -> None:
     clean = torch.full((1, 1, 2, 2), 100 / 255)
-    assert Linf(8).quantise(clean + 1, clean).unique().tolist() == [108]
-    assert Linf(8).quantise(clean - 1, clean).unique().tolist() == [92]
+    assert set(Linf(8).quantise(clean + 1, clean).flatten().tolist()) == {108}
+    assert set(Linf(8).quantise(clean - 1, clean).flatten().tolist()) == {92}
 
 
 def test_holds_sees_one_value_too_many() -> None:

@@ -63,6 +63,12 @@ def test_larger_images_meet_a_stem_that_shrinks_them(name: str) -> None:
     assert outputs[2] <= (48, 48)
 
 
+def test_a_net_in_training_stays_in_training() -> None:
+    net = build("vgg-w16", 3, 16).train()
+    assert not for_crafting(net, CPU).training
+    assert all(module.training for module in net.modules())
+
+
 def test_bfloat16_keeps_the_answers() -> None:
     net = _used(build("resnet10-w16", 5, net_size=16))
     x = torch.rand(8, 3, 16, 16)

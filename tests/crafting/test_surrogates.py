@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -14,10 +15,11 @@ from crafting.registry import methods
 from crafting.surrogate import CENTRES, SurrogateMethod, target_classes
 
 
-def _method(**changes: object) -> SurrogateMethod:
+def _method(**changes: Any) -> SurrogateMethod:
     quick = methods()["sep-fa"].quick
     assert isinstance(quick, SurrogateMethod)
-    return replace(quick, **({"surrogate_epochs": 4, "checkpoints": 2} | changes))
+    small: dict[str, Any] = {"surrogate_epochs": 4, "checkpoints": 2}
+    return replace(quick, **(small | changes))
 
 
 def test_all_quick_methods_share_one_fit(split: PixelSplit) -> None:
@@ -86,11 +88,14 @@ def test_loaded_nets_are_those_that_were_kept(split: PixelSplit, ctx: Context) -
 
 
 @pytest.mark.parametrize("checkpoints", [0, 5])
-def test_more_checkpoints_than_epochs_are_refused(
-    split: PixelSplit, ctx: Context, checkpoints: int
-) -> None:
+def test_more_checkpoints_than_epochs_are_refused(checkpoints: int) -> None:
     with pytest.raises(ValueError, match="between 1 and 4"):
-        _method(checkpoints=checkpoints).fit(split, ctx)
+        _method(checkpoints=checkpoints)
+
+
+def test_a_misspelt_surrogate_is_told_the_nearest() -> None:
+    with pytest.raises(ValueError, match="resnet18"):
+        _method(surrogate="resent18")
 
 
 def test_targets_go_round_or_follow_the_owner(ctx: Context) -> None:

@@ -66,6 +66,15 @@ def test_images_smaller_than_the_window_are_measured(side: int) -> None:
     assert 0 < measure(clean, noisy(clean)).ssim < 1
 
 
+def test_a_single_pixel_is_as_similar_as_a_plain_area_of_it() -> None:
+    """Luminance term of Wang et al. 2004, eq. 6: there is no contrast and no structure."""
+    before, after = 60.0, 90.0
+    stable = (0.01 * 255) ** 2
+    expected = (2 * before * after + stable) / (before**2 + after**2 + stable)
+    found = measure([np.full((1, 1, 3), before, np.uint8)], [np.full((1, 1, 3), after, np.uint8)])
+    assert found.ssim == pytest.approx(expected, abs=1e-4)
+
+
 def test_parts_merge_to_the_whole_with_any_mix_of_sizes() -> None:
     clean = images(5) + images(3, side=24) + images(2, channels=1)
     protected = noisy(clean)

@@ -124,7 +124,7 @@ def test_an_animation_gives_its_first_frame() -> None:
     frames = [picture(1).quantize(256), picture(2).quantize(256)]
     decoded = decode(file_of(frames[0], "GIF", save_all=True, append_images=frames[1:]))
     np.testing.assert_array_equal(decoded.pixels, np.asarray(frames[0].convert("RGB")))
-    assert decoded.converted == "animation, palette"
+    assert decoded.converted == "first frame, palette"
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF"])

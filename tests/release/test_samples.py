@@ -12,12 +12,23 @@ from datasets import load_dataset
 from release import samples
 from release.errors import InputError
 from release.images import decode
-from release.source import open_source
+from release.source import Source, open_source
 
 
-def test_mnist5k_is_4000_and_1000_real_digits(tmp_path: Path) -> None:
-    folder = samples.folder("mnist5k", tmp_path)
-    data = load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample, in the place where `sample:mnist5k` looks for it."""
+    return samples.folder("mnist5k", tmp_path_factory.mktemp("cache") / "protect-release/samples")
+
+
+@pytest.fixture
+def source(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder.parents[2]))
+    return open_source("sample:mnist5k")
+
+
+def test_mnist5k_is_4000_and_1000_real_digits(folder: Path, tmp_path: Path) -> None:
+    data = load_dataset(str(folder), cache_dir=str(tmp_path))
     assert {name: split.num_rows for name, split in data.items()} == {"train": 4000, "test": 1000}
     assert data["train"].features["label"].names == list("0123456789")
     assert np.bincount(data["test"]["label"]).tolist() == [100] * 10
@@ -26,10 +37,8 @@ def test_mnist5k_is_4000_and_1000_real_digits(tmp_path: Path) -> None:
 
 
 def test_its_pixels_are_the_packages_own_and_no_digit_is_in_both_splits(
-    tmp_path: Path, digits: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+    source: Source, digits: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    source = open_source("sample:mnist5k")
     found = [
         (decode(row.image).pixels.tobytes(), row.label)
         for split in ("train", "test")
@@ -40,34 +49,23 @@ def test_its_pixels_are_the_packages_own_and_no_digit_is_in_both_splits(
     assert sorted(found) == sorted(expected)
 
 
-def test_it_carries_its_licence_and_citation(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    source = open_source("sample:mnist5k")
+def test_it_carries_its_licence_and_citation(source: Source) -> None:
     assert (source.spec, source.license) == ("sample:mnist5k", "cc-by-sa-3.0")
     assert source.citation is not None
     assert source.citation.startswith("@article{lecun1998gradient")
 
 
-def test_it_is_the_same_everywhere_and_made_once(tmp_path: Path) -> None:
-    files = []
-    for place in ("a", "b"):
-        folder = samples.folder("mnist5k", tmp_path / place)
-        files.append((folder / "data/train.parquet").read_bytes())
-    assert files[0] == files[1]
-    path = tmp_path / "a/mnist5k/data/train.parquet"
-    before = path.stat().st_mtime_ns
-    samples.folder("mnist5k", tmp_path / "a")
-    assert path.stat().st_mtime_ns == before
+def test_it_is_the_same_everywhere_and_made_once(folder: Path, tmp_path: Path) -> None:
+    again = samples.folder("mnist5k", tmp_path)
+    for name in ("data/train.parquet", "data/test.parquet", "README.md"):
+        assert (again / name).read_bytes() == (folder / name).read_bytes()
+    written = (again / "README.md").stat().st_mtime_ns
+    assert samples.folder("mnist5k", tmp_path) == again
+    assert (again / "README.md").stat().st_mtime_ns == written
 
 
-def test_the_first_rows_are_of_mixed_classes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    rows = open_source("sample:mnist5k").rows("train", 0, 100)
-    assert {row.label for row in rows} == set(range(10))
+def test_the_first_rows_are_of_mixed_classes(source: Source) -> None:
+    assert {row.label for row in source.rows("train", 0, 100)} == set(range(10))
 
 
 def test_a_sample_that_does_not_exist_names_those_that_do(tmp_path: Path) -> None:

@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import webdataset
-from datasets import ClassLabel, Features, Image, Value, load_dataset
+from datasets import ClassLabel, Dataset, Features, Image, Value, load_dataset
 from source_files import NAMES, picture
 
 from release import shards
@@ -24,12 +25,14 @@ KEPT = Features({"age": Value("int64"), "note": Value("string")})
 COLUMNS = Columns("img", "label", NAMES, KEPT.to_dict())
 
 
-def released(rows: range, encoding: Encoding = "png") -> list[ReleasedRow]:
+def released(
+    rows: range, encoding: Encoding = "png", size: tuple[int, int] = (8, 8)
+) -> list[ReleasedRow]:
     return [
         ReleasedRow(
             row,
             f"train-{row:08d}",
-            encode(np.asarray(picture(row)), encoding),
+            encode(np.asarray(picture(row, size=size)), encoding),
             row % 3,
             {"age": row, "note": f"beast {row}"},
         )
@@ -76,6 +79,20 @@ def test_a_stream_reads_parquet_shards(tmp_path: Path) -> None:
     assert [row["label"] for row in stream] == [0, 1, 2, 0]
 
 
+def test_a_row_group_is_byte_for_byte_what_datasets_writes(tmp_path: Path) -> None:
+    rows = released(range(60), size=(80, 80))
+    shards.write_parquet(tmp_path, "ours.parquet", rows, COLUMNS, "png")
+    values = [
+        {"img": {"bytes": row.image, "path": f"{row.key}.png"}, "label": row.label, **row.kept}
+        for row in rows
+    ]
+    theirs = Dataset.from_list(values, features=COLUMNS.features())
+    theirs.to_parquet(tmp_path / "theirs.parquet")
+    ours = (tmp_path / "ours.parquet").read_bytes()
+    assert len(ours) > 3 * datasets.config.DEFAULT_CDC_OPTIONS["min_chunk_size"]
+    assert ours == (tmp_path / "theirs.parquet").read_bytes()
+
+
 def test_parquet_is_laid_out_as_the_hub_wants_it(tmp_path: Path) -> None:
     shards.write_parquet(tmp_path, "s.parquet", released(range(2500)), COLUMNS, "png")
     metadata = pq.read_metadata(tmp_path / "s.parquet")
@@ -95,6 +112,9 @@ def test_large_images_make_small_row_groups(tmp_path: Path) -> None:
     assert pq.read_metadata(tmp_path / "s.parquet").num_row_groups == 2
 
 
+# webdataset leaves the tar that it has read to the garbage collector to close.
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("encoding", ["png", "webp"])
 def test_webdataset_reads_tar_shards(tmp_path: Path, encoding: Encoding) -> None:
     path = shards.shard_path("webdataset", "train", 0)

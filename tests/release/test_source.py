@@ -21,7 +21,7 @@ from source_files import NAMES, picture, png, write_parquet_file, write_tar
 from release.discover import discover
 from release.errors import InputError
 from release.images import decode
-from release.readers import Row, split_key
+from release.readers import Row, split_key, tar_samples
 from release.source import Source, open_source
 
 
@@ -161,6 +161,15 @@ def test_a_flat_folder_of_images_has_no_labels(tmp_path: Path) -> None:
     assert sorted(row.image for row in rows_of(source)) == sorted(png(row) for row in range(3))
 
 
+def test_any_file_name_will_do(tmp_path: Path) -> None:
+    names = ["a [1].png", "b #2?.png", "c*.PNG", "d%20e.png", "\u00e9t\u00e9.png"]
+    for row, name in enumerate(names):
+        (tmp_path / name).write_bytes(png(row))
+    (tmp_path / "Thumbs.db").write_bytes(b"not an image, and none of the rows")
+    rows = rows_of(open_source(str(tmp_path)))
+    assert sorted(row.image for row in rows) == sorted(png(row) for row in range(5))
+
+
 @pytest.mark.parametrize("name", ["metadata.csv", "more.zip"])
 def test_a_folder_with_more_than_images_says_what_to_do(class_folders: Path, name: str) -> None:
     (class_folders / "train" / name).write_bytes(b"file_name,x\n")
@@ -204,6 +213,11 @@ def test_named_files_of_a_tar_are_taken(tmp_path: Path) -> None:
     assert [(row.image, row.label) for row in rows_of(source)] == [(b"f", 0), (b"f", 1)]
     with pytest.raises(InputError, match=r"no image file.*\.thumb\.png.*--image-column"):
         open_source(str(tmp_path))
+
+
+def test_a_long_tar_is_not_held_in_memory(tmp_path: Path) -> None:
+    write_tar(tmp_path / "train.tar", [{"png": b"p", "cls": b"0"}] * 50)
+    assert all(len(tar.members) < 3 for tar, _ in tar_samples(str(tmp_path / "train.tar")))
 
 
 def test_tar_names_are_cut_at_the_first_dot_of_their_last_part() -> None:

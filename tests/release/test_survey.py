@@ -156,3 +156,16 @@ def test_kept_strings_that_lead_to_the_originals_stop_the_survey(tmp_path: Path)
         survey(open_source(folder, keep=["note"]), "train", tmp_path / "s")
     source = open_source(folder, keep_clean=["note"])
     assert survey(source, "train", tmp_path / "s").rows().tolist() == [0, 1]
+
+
+def test_a_split_without_rows_is_refused(look: Callable[..., Survey]) -> None:
+    with pytest.raises(InputError, match=r"'train' of .* has no rows"):
+        look([], [])
+
+
+def test_where_every_row_is_bad_there_is_no_size(look: Callable[..., Survey]) -> None:
+    found = look([b"junk", None], [0, 1])
+    assert [row for row, _ in found.bad] == [0, 1]
+    for ask in (found.one_shape, found.common_short_side, found.bytes_per_row):
+        with pytest.raises(InputError, match="none of the 2 rows can be released"):
+            ask()

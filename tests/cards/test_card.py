@@ -1,0 +1,299 @@
+"""The card as its readers see it: as YAML, as rendered Markdown, and through `load_dataset`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+import yaml
+from card_facts import facts, measured, once
+from markdown_it import MarkdownIt
+
+from cards.card import render, size_category
+from cards.facts import Picture
+
+HOSTILE = [
+    "air|plane",
+    "](https://evil.example)",
+    "[click](https://evil.example)",
+    "<script>alert(1)</script>",
+    "`code`",
+    "**bold** _thin_ *thin*",
+    "line\nbreak\r\n\n# heading",
+    "https://evil.example www.evil.example evil@evil.example",
+    "![x](https://evil.example/x.png)",
+    "{{ facts.license }} {% raw %}",
+    "- item",
+    "1. item",
+    "10) item",
+    "---",
+    "&lt;b&gt;",
+    "\\",
+    "日本語 café",
+]
+
+
+def front(card: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(card.split("---\n")[1])
+    return found
+
+
+def body(card: str) -> str:
+    return card.split("---\n", 2)[2]
+
+
+def html(card: str) -> str:
+    """As GitHub and the Hub render it: CommonMark with tables."""
+    return str(MarkdownIt("commonmark").enable("table").render(body(card)))
+
+
+def text(card: str) -> str:
+    """What people read."""
+    return re.sub(r"<[^>]+>", "", html(card)).replace("&quot;", '"')
+
+
+def test_front_matter_is_what_the_hub_and_load_dataset_read() -> None:
+    found = front(render(facts()))
+    assert found["license"] == "cc-by-4.0"
+    assert found["pretty_name"] == "Photographs"
+    assert found["task_categories"] == ["image-classification"]
+    assert found["size_categories"] == ["n<1K"]
+    assert {"protect-release", "sep-fa-vr"} <= set(found["tags"])
+    assert found["configs"] == [
+        {
+            "config_name": "default",
+            "data_files": [{"split": "train", "path": ["data/train/r0001-*.parquet"]}],
+        }
+    ]
+    info = found["dataset_info"]
+    assert info["splits"] == [{"name": "train", "num_bytes": 4321, "num_examples": 10}]
+    assert (info["download_size"], info["dataset_size"]) == (4321, 4321)
+    assert datasets.Features._from_yaml_list(info["features"])["label"].names == ["cat", "dog"]
+
+
+def test_tars_alone_have_no_features_in_the_front_matter() -> None:
+    tars = ["webdataset/train/r0001-*.tar"]
+    found = front(render(facts(features=None, data_files=tars, tar_files=tars)))
+    assert "features" not in found["dataset_info"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "name"),
+    [(0, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (50_000, "10K<n<100K"), (10**9, "n>1B")],
+)
+def test_size_categories_are_those_of_the_hub(rows: int, name: str) -> None:
+    assert size_category(rows) == name
+
+
+def released(folder: Path, card: str, rows: int = 10) -> Path:
+    """A folder with this card and as many real rows."""
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])}
+    )
+    columns = {"image": [None] * rows, "label": [row % 2 for row in range(rows)]}
+    (folder / "data/train").mkdir(parents=True)
+    data = datasets.Dataset.from_dict(columns, features=features)
+    data.to_parquet(folder / "data/train/r0001-00000.parquet")
+    (folder / "README.md").write_text(card)
+    return folder
+
+
+def test_load_dataset_accepts_the_card(tmp_path: Path) -> None:
+    folder = released(tmp_path / "release", render(facts(class_names=HOSTILE)))
+    data = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
+    assert data.features["label"].names == ["cat", "dog"]
+    assert len(data) == 10
+
+
+def test_load_dataset_notices_a_card_of_other_rows(tmp_path: Path) -> None:
+    """So the row count of the card is really read."""
+    folder = released(tmp_path / "release", render(facts()), rows=9)
+    with pytest.raises(datasets.exceptions.NonMatchingSplitsSizesError):
+        datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
+
+
+def test_a_shard_the_card_does_not_list_stays_unseen(tmp_path: Path) -> None:
+    folder = released(tmp_path / "release", render(facts()))
+    first = folder / "data/train/r0001-00000.parquet"
+    (folder / "data/train/r0002-00000.parquet").write_bytes(first.read_bytes())
+    data = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
+    assert len(data) == 10
+
+
+def named(name: str) -> str:
+    """A card with this text wherever foreign text may come."""
+    return render(
+        facts(
+            pretty_name=name,
+            source_name=name,
+            class_names=[name],
+            flags=[name],
+            paper=name,
+            license=name,
+            gate=name,
+            quarantined={name: 2},
+            conversions={name: 1},
+            pictures=[Picture("verification/images.png", name)],
+            measured=[measured(victim=name, countermeasure=name)],
+        )
+    )
+
+
+def tags(card: str) -> list[str]:
+    return re.findall(r"</?\w+", html(card))
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_foreign_text_is_shown_and_not_obeyed(name: str) -> None:
+    card = named(name)
+    assert tags(card) == tags(named("plain"))
+    shown = " ".join(name.split())
+    for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
+        shown = shown.replace(character, entity)
+    assert text(card).count(shown) == text(named("plain")).count("plain")
+    assert front(card)["pretty_name"] == name
+
+
+def test_foreign_addresses_become_no_links() -> None:
+    """GitHub and the Hub make links of bare addresses, which the renderer here does not."""
+    card = body(named("https://evil.example WWW.evil.example mailto:x@evil.example"))
+    assert "evil.example" in card
+    assert not re.search(r"(://|www\.|@|mailto:)\w*evil|mailto:", card, re.IGNORECASE)
+
+
+def test_foreign_code_cannot_leave_its_block() -> None:
+    citation = "@misc{x}\n```\n# heading\n````\n<b>"
+    found = html(render(facts(source_citation=citation)))
+    assert "# heading\n````\n&lt;b&gt;\n</code>" in found
+    assert found.count("<h1") == 1
+
+
+def test_names_in_code_are_python_literals() -> None:
+    card = render(facts(image_column='the "image"\n```\n', repo_id="museum/<b>"))
+    assert r'data[0]["the \"image\"\n```\n"]' in body(card)
+    assert 'load_dataset("museum/<b>", split="train")' in body(card)
+    assert html(card).count("<pre>") == html(render(facts())).count("<pre>")
+
+
+def test_figures_are_given_in_a_table_and_in_a_sentence() -> None:
+    shown = text(render(facts()))
+    assert (
+        "A resnet10-w16 trained on this release scored 17.2 % (clean images: 67.2 %); 47.0 % at "
+        "its best epoch, and 33.0 % with its outputs renamed one to one." in shown
+    )
+    cells = re.findall(r"<td>(.*?)</td>", html(render(facts())))
+    assert cells == ["resnet10-w16", "yes", "none", "1", "67.2 %", "17.2 %", "47.0 %", "33.0 %"]
+    assert "at most the 38.6 % allowed" in shown
+
+
+def test_seeds_are_given_as_mean_and_range() -> None:
+    row = measured(seeds=3, protected=(0.172, 0.15, 0.19))
+    card = render(facts(measured=[row]))
+    assert "<td>17.2 % (15.0 % to 19.0 %)</td>" in html(card)
+    assert "Several seeds are given as mean and range." in card
+    assert "Several seeds" not in render(facts())
+
+
+@pytest.mark.parametrize(
+    ("changes", "opening"),
+    [
+        ({"preset": "quick"}, "Verified by small networks only."),
+        ({"preset": "paper"}, "These images are published to be looked at"),
+        ({"measured": [], "gate": None}, "Not verified."),
+        ({"measured": [], "gate": None, "preset": "paper"}, "Not verified."),
+    ],
+)
+def test_the_card_opens_with_its_weakest_point(changes: dict[str, Any], opening: str) -> None:
+    first = text(render(facts(**changes))).strip().split("\n")[1]
+    assert first.startswith(opening)
+
+
+def test_a_release_that_was_not_verified_claims_no_figure() -> None:
+    shown = text(render(facts(measured=[], gate=None)))
+    assert "best epoch, and" not in shown
+    assert "which were not measured here" in shown
+
+
+def test_countermeasures_that_were_tried_are_named_as_such() -> None:
+    assert "None of them was tried here." in render(facts())
+    rows = [measured(), measured(countermeasure="grayscale", protected=once(0.5))]
+    card = render(facts(measured=rows))
+    assert "The table says which of them were tried here" in card
+    assert "trained on this release with grayscale scored 50.0 %" in text(card)
+
+
+def test_visibility_is_given_in_figures() -> None:
+    shown = text(render(facts()))
+    assert "no value of a pixel moves by more than 8 of 255 grey levels" in shown
+    assert "PSNR of changed images 33.1 dB" in shown
+    assert "structural similarity 0.951" in shown
+    assert "No pixel differs" in render(facts(psnr=None, max_level=0))
+
+
+def test_rows_that_are_unlike_the_rest_are_listed() -> None:
+    shown = text(render(facts(unprotected_rows=4, shown_clean_rows=[3, 14])))
+    assert "10 images of the 12 rows of the source, in 2 classes: cat, dog." in shown
+    assert "unreadable: truncated: 2" in shown
+    assert "palette: 3" in shown
+    assert "4 of them are published unchanged" in shown
+    assert "original of rows 3, 14" in shown
+
+
+def test_nothing_is_said_of_what_there_is_none() -> None:
+    card = render(
+        facts(rows=10, quarantined={}, conversions={}, flags=[], class_names=[], pictures=[])
+    )
+    for absent in ("Left out", "Converted", "Reasons to doubt", ", in ", "![", "unchanged**"):
+        assert absent not in body(card)
+
+
+def test_only_the_first_of_many_classes_are_listed() -> None:
+    shown = text(render(facts(class_names=[f"class {n}" for n in range(1000)])))
+    assert "in 1,000 classes: class 0, class 1," in shown
+    assert "class 49 and 950 more." in shown
+
+
+def test_a_folder_is_loaded_by_its_path_and_tars_by_webdataset() -> None:
+    card = render(facts(repo_id=None, tar_files=["webdataset/train/r0001-*.tar"]))
+    assert 'load_dataset("path/to/this/folder", split="train", streaming=True)' in card
+    assert "snapshot_download" not in card
+    assert "webdataset.WebDataset(tars" in card
+    assert "webdataset" not in body(render(facts())).lower()
+
+
+def test_code_of_the_card_is_python() -> None:
+    tars = ["webdataset/train/r0001-*.tar"]
+    for repo_id in ("museum/photographs", None):
+        card = render(facts(repo_id=repo_id, tar_files=tars))
+        blocks = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+        assert len(blocks) == 2
+        for block in blocks:
+            compile(block, "card", "exec")
+
+
+def test_limits_are_stated_and_nothing_is_promised() -> None:
+    shown = text(render(facts())).lower()
+    for limit in ("whoever has the originals", "jpeg", "clean labelled images", "other uses"):
+        assert limit in shown
+    assert not [
+        word for word in ("secure", "guarantee", "impossible", "unlearnable") if word in shown
+    ]
+
+
+def test_sources_are_cited() -> None:
+    card = render(facts())
+    assert "@inproceedings{chen2023," in card
+    assert "@misc{museum2026," in card
+    assert "Licence: cc-by-4.0." in text(card)
+    assert "licence of the source is not known" in render(facts(license="unknown"))
+
+
+def test_the_text_has_no_holes() -> None:
+    for changes in ({}, {"measured": [], "gate": None}, {"source_citation": None, "flags": []}):
+        card = body(render(facts(**changes)))
+        assert "None" not in card.replace("None of them", "")
+        assert "\n\n\n\n" not in card
+        assert "Undefined" not in card

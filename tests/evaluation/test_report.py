@@ -1,0 +1,141 @@
+"""The report: what it gathers, what it says, and its schema."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trials import outcome
+
+from evaluation.gate import Gate
+from evaluation.integrity import Visibility
+from evaluation.report import SCHEMA, Report, report_on, sentence, table
+from evaluation.verify import Outcome
+
+Values = dict[str, Any]
+
+
+def report(outcomes: list[Outcome] | None = None, **changes: Any) -> Report:
+    facts: Values = {
+        "surrogate_name": "resnet10-w16",
+        "num_classes": 10,
+        "gate": Gate(),
+        "visibility": Visibility(2, 1, 600, 8, 900, -3, 33.0, 1.9),
+        "preset": "quick",
+        "license": "mit",
+        "release": {"rows": 5000, "method": "sep-fa-vr"},
+        "hardware": {"cpu": "some", "cores": 2},
+        "versions": {"torch": "2.15.0"},
+    }
+    both = [outcome("protected", 0.2, 0.4, 0.12), outcome("clean", 0.5, 0.6, 0.67)]
+    return report_on(both if outcomes is None else outcomes, **facts | changes)
+
+
+@pytest.fixture(scope="module")
+def validate() -> Callable[[Values], None]:
+    jsonschema = pytest.importorskip("jsonschema")
+    validator = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text()))
+    check: Callable[[Values], None] = validator.validate
+    return check
+
+
+def test_figures_verdict_and_flags_come_from_the_trainings() -> None:
+    made = report()
+    assert made.verdict is not None
+    assert made.verdict.holds
+    assert made.trials[0].peak == 0.4
+    assert "peak-above-gate" in [flag.id for flag in made.flags]
+    assert "small-networks-only" in [flag.id for flag in made.flags]
+
+
+def test_without_trainings_there_is_no_verdict_but_a_flag() -> None:
+    made = report([])
+    assert made.verdict is None
+    assert [flag.id for flag in made.flags] == ["not-verified"]
+
+
+def test_the_table_has_a_line_for_each_victim_in_per_cent() -> None:
+    assert table(report()) == [
+        ("victim", "held out", "countermeasure", "clean", "protected", "peak", "renamed"),
+        ("vgg-w16", "yes", "none", "67.0 %", "12.0 %", "40.0 %", "33.0 %"),
+    ]
+
+
+def test_seeds_are_given_as_mean_and_range() -> None:
+    seeds = [(0, 0.1, 0.66), (1, 0.2, 0.68)]
+    outcomes = [
+        made
+        for seed, protected, clean in seeds
+        for made in (outcome("protected", protected, seed=seed), outcome("clean", clean, seed=seed))
+    ]
+    made = report(outcomes)
+    (row,) = made.summaries
+    assert (row.seeds, row.protected) == (2, pytest.approx((0.15, 0.1, 0.2)))
+    assert table(made)[1][4] == "15.0 % (10.0 % to 20.0 %)"
+    assert "one-seed" not in [flag.id for flag in made.flags]
+
+
+def test_the_sentence_is_plain() -> None:
+    assert sentence(report().summaries[0]) == (
+        "a vgg-w16 trained on this release scored 12.0 % (clean images: 67.0 %); 40.0 % at its "
+        "best epoch, 33.0 % with its outputs renamed one to one"
+    )
+
+
+def test_the_report_never_promises_security() -> None:
+    text = json.dumps(report().to_json()).lower()
+    assert not [word for word in ("secure", "guarantee", "unbreakable") if word in text]
+
+
+def test_the_file_holds_everything(tmp_path: Path) -> None:
+    report().save(tmp_path / "report.json")
+    found = json.loads((tmp_path / "report.json").read_text())
+    assert found["trials"][0]["protected"] == 0.12
+    assert found["trainings"][0]["dominant_shift"] == {"classes": 5, "share": 0.88}
+    assert [epoch["test_accuracy"] for epoch in found["trainings"][0]["curve"]] == [0.2, 0.4, 0.12]
+    assert found["visibility"]["psnr"] == 33.0
+    assert found["release"]["method"] == "sep-fa-vr"
+
+
+@pytest.mark.parametrize("outcomes", [None, []])
+def test_the_file_fits_its_schema(
+    outcomes: list[Outcome] | None, validate: Callable[[Values], None], tmp_path: Path
+) -> None:
+    report(outcomes).save(tmp_path / "report.json")
+    validate(json.loads((tmp_path / "report.json").read_text()))
+
+
+def test_a_twin_at_chance_fits_the_schema_too(validate: Callable[[Values], None]) -> None:
+    made = report([outcome("protected", 0.1), outcome("clean", 0.1)])
+    validate(json.loads(json.dumps(made.to_json(), allow_nan=False)))
+
+
+def _percent(values: Values) -> None:
+    values["trials"][0]["protected"] = 12.0
+
+
+def _no_peak(values: Values) -> None:
+    del values["trials"][0]["peak"]
+
+
+def _seed(values: Values) -> None:
+    values["seed"] = "abc"
+
+
+def _negative(values: Values) -> None:
+    values["trainings"][0]["confusion"][0][0] = -1
+
+
+@pytest.mark.parametrize("spoil", [_percent, _no_peak, _seed, _negative])
+def test_the_schema_refuses_what_is_no_report(
+    spoil: Callable[[Values], None], validate: Callable[[Values], None]
+) -> None:
+    import jsonschema
+
+    values = json.loads(json.dumps(report().to_json()))
+    spoil(values)
+    with pytest.raises(jsonschema.ValidationError):
+        validate(values)
