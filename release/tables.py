@@ -72,7 +72,7 @@ def countermeasures_table() -> tuple[Table, list[dict[str, Any]]]:
     rows = []
     for name, kind in COUNTERMEASURES.items():
         parameters = {f.name: f.default for f in fields(kind)}
-        rows.append({"name": name, "parameters": parameters, "summary": _first_line(kind)})
+        rows.append({"name": name, "parameters": parameters, "about": _first_line(kind)})
         shown = ", ".join(f"{key}={value}" for key, value in parameters.items())
         table.add_row(name, shown, _first_line(kind))
     return table, rows

@@ -1,0 +1,86 @@
+"""The commands around push: what they print for people and for machines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from clean_data import Run, write_split
+from PIL import Image
+
+pytestmark = pytest.mark.xdist_group("commands")
+
+
+def test_methods_are_listed_with_their_options(run: Run) -> None:
+    listed = {entry["name"]: entry for entry in json.loads(run("methods", "--json").stdout)}
+    assert {"sep", "sep-fa", "sep-fa-vr", "sep-fa-mi", "tap", "random-noise"} <= set(listed)
+    assert listed["sep-fa-vr"]["options"]["paper"]["inner_steps"] == 15
+    assert listed["sep-fa-vr"]["passes"]["quick"] <= 100
+    assert listed["random-noise"]["needs_labels"] is False
+    assert "sep-fa-vr" in run("methods").stdout
+
+
+def test_victims_are_listed_with_their_size_and_speed(run: Run) -> None:
+    listed = {entry["name"]: entry for entry in json.loads(run("victims", "--json").stdout)}
+    assert {"vgg-w16", "resnet10-w16", "resnet18", "vgg16", "densenet121"} <= set(listed)
+    assert listed["vgg-w16"]["parameters"] < listed["resnet18"]["parameters"] == 11_173_962
+    assert all(entry["seconds_per_1000"] > 0 for entry in listed.values())
+
+
+def test_countermeasures_are_listed(run: Run) -> None:
+    listed = json.loads(run("countermeasures", "--json").stdout)
+    assert "none" in [entry["name"] for entry in listed]
+    assert all(entry["about"] for entry in listed)
+
+
+def test_a_dry_run_forecasts_and_publishes_nothing(run: Run, small: Path, out: Path) -> None:
+    arguments = ("push", small, "--to", out, "--workdir", out.with_name("w"), "--dry-run")
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0, result.stderr
+    expected = json.loads(result.stdout)
+    assert (expected["rows"], expected["test_rows"], expected["passes"]) == (96, 40, 90)
+    assert expected["bytes"] > 96 * 300
+    assert all(expected["seconds"][stage] > 0 for stage in ("fit", "craft", "verify"))
+    assert not out.exists()
+    assert not list(out.with_name("w").glob("state/*"))
+
+
+def test_a_preview_shows_rows_before_and_after(
+    run: Run, small: Path, quick: tuple[str, ...], tmp_path: Path
+) -> None:
+    picture, workdir = tmp_path / "seen.png", tmp_path / "w"
+    options = ("--out", picture, "--images", "3", "--rows", "16", "--workdir", workdir)
+    result = run("preview", small, *options, *quick)
+    assert result.exit_code == 0, result.stderr
+    assert "clean pixels" in result.stdout
+    width, height = Image.open(picture).size
+    assert 0.8 < width / height < 1.25, "three columns and three rows of square images"
+    assert not (workdir / "never-published").exists()
+
+
+def test_the_plan_says_what_is_not_published(run: Run, small: Path, out: Path) -> None:
+    result = run("plan", small, "--to", out, "--workdir", out.with_name("w"), "--json")
+    assert result.exit_code == 0, result.stderr
+    told = json.loads(result.stdout)
+    assert told["not_published"] == {"splits": ["test"], "columns": ["thumb", "writer"]}
+    assert "seed" not in told
+    assert "not published: split test; columns thumb, writer" in result.stderr
+
+
+def test_rows_without_a_test_split_are_held_out(
+    run: Run, digits: tuple[np.ndarray, np.ndarray], tmp_path: Path, quick: tuple[str, ...]
+) -> None:
+    pixels, labels = (values[digits[1] < 4][:80] for values in digits)
+    write_split(tmp_path / "source/train.parquet", pixels, labels)
+    result = run(
+        *("push", tmp_path / "source", "--to", tmp_path / "out", "--workdir", tmp_path / "w"),
+        *(*quick, "--victim-epochs", "1", "--victim", "vgg-w16", "--max-accuracy", "1", "--json"),
+    )
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["released"] == 80
+    report = json.loads((tmp_path / "out/verification/report.json").read_text())
+    for training in report["trainings"]:
+        assert training["train_rows"] + training["test_rows"] == 80
+        assert 4 <= training["test_rows"] <= 12
