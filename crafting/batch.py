@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -68,6 +70,20 @@ class PixelSplit:
     num_classes: int
     seed: int = 0
     chosen: np.ndarray | None = None
+
+    @classmethod
+    def load(cls, folder: Path) -> PixelSplit:
+        """The split that was left in `folder`: pixels.npy (memory-mapped), rows.npy, targets.npy
+        where there are labels, and split.json with num_classes and seed."""
+        facts = json.loads((folder / "split.json").read_text())
+        targets = folder / "targets.npy"
+        return cls(
+            pixels=np.load(folder / "pixels.npy", mmap_mode="r"),
+            rows=np.load(folder / "rows.npy"),
+            targets=np.load(targets) if targets.exists() else None,
+            num_classes=facts["num_classes"],
+            seed=facts["seed"],
+        )
 
     def __len__(self) -> int:
         return len(self.rows) if self.chosen is None else len(self.chosen)

@@ -57,20 +57,7 @@ def read_release(
     del data  # its Arrow files are mapped, and are removed next
     shutil.rmtree(part / "arrow")
     part.rename(folder)
-    return load(folder)
-
-
-def load(folder: Path) -> PixelSplit:
-    """What `read_release` left in `folder`."""
-    facts = json.loads((folder / "split.json").read_text())
-    targets = folder / "targets.npy"
-    return PixelSplit(
-        np.load(folder / "pixels.npy", mmap_mode="r"),
-        np.load(folder / "rows.npy"),
-        np.load(targets) if targets.exists() else None,
-        facts["num_classes"],
-        facts["seed"],
-    )
+    return PixelSplit.load(folder)
 
 
 @dataclass(frozen=True)

@@ -58,20 +58,7 @@ def build(
         if source.label_column is not None:
             np.save(making / "targets.npy", survey.labels[chosen])
         (making / "split.json").write_text(json.dumps({"num_classes": num_classes, "seed": seed}))
-    return load(folder)
-
-
-def load(folder: Path) -> PixelSplit:
-    """The split that lies in `folder`, its pixels memory-mapped."""
-    notes = json.loads((folder / "split.json").read_text())
-    targets = folder / "targets.npy"
-    return PixelSplit(
-        pixels=np.load(folder / "pixels.npy", mmap_mode="r"),
-        rows=np.load(folder / "rows.npy"),
-        targets=np.load(targets) if targets.exists() else None,
-        num_classes=notes["num_classes"],
-        seed=notes["seed"],
-    )
+    return PixelSplit.load(folder)
 
 
 def _write_pixels(

@@ -2,7 +2,7 @@
 
     ReleaseError                 1  a bug, or a worker that died for good
     ├── InputError               2  the command, the source or the target is not usable as given
-    ├── GateMissed               3  the release does not hold; nothing was published, the report is kept
+    ├── GateMissed               3  the release does not hold: not published, report kept
     ├── TooManyBadRows           4  more rows are unreadable than --max-bad allows
     ├── HubRefused               5  the Hub said no
     └── StorageError             6  disk full, or a file is not what its record says

@@ -11,7 +11,8 @@ from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
-from release import cache, state
+from crafting.batch import PixelSplit
+from release import state
 from release.craft import ShardCrafter
 from release.forecast import calibrate
 from release.shards import ShardSpec, cut, finished
@@ -21,7 +22,6 @@ from release.workdir import write_private
 from release.worker import Rank
 
 if TYPE_CHECKING:
-    from crafting.batch import PixelSplit
     from crafting.method import Context
     from evaluation.verify import TrialSpec
 
@@ -50,7 +50,7 @@ def fit(rank: Rank) -> None:
     """The State is on disk; every rank took part, the first one wrote it."""
     plan = rank.plan
     survey = Survey.load(rank.workdir.survey(plan.split))
-    data = cache.load(rank.workdir.cache(plan.cache_key(), "train"))
+    data = PixelSplit.load(rank.workdir.cache(plan.cache_key(), "train"))
     fitted = plan.configured().fit(data, context(rank, survey))
     if rank.rank == 0:
         state.save(rank.workdir.state(plan.fit_key()), fitted)
@@ -128,7 +128,7 @@ class Trials:
 
     @cached_property
     def _all_clean(self) -> PixelSplit:
-        return cache.load(self._rank.workdir.cache(self._key, "train"))
+        return PixelSplit.load(self._rank.workdir.cache(self._key, "train"))
 
     @cached_property
     def _clean(self) -> PixelSplit:
@@ -137,13 +137,13 @@ class Trials:
     @cached_property
     def _protected(self) -> PixelSplit:
         plan = self._rank.plan
-        released = cache.load(self._rank.workdir.protected(plan.craft_key()))
+        released = PixelSplit.load(self._rank.workdir.protected(plan.craft_key()))
         return released.take(self._training_rows())
 
     @cached_property
     def _test(self) -> PixelSplit:
         if self._rank.plan.test_split is not None:
-            return cache.load(self._rank.workdir.cache(self._key, "test"))
+            return PixelSplit.load(self._rank.workdir.cache(self._key, "test"))
         return self._all_clean.take(self._held_out())
 
     def _training_rows(self) -> list[int]:

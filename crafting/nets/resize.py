@@ -24,7 +24,7 @@ def resize(x: Tensor, size: int) -> Tensor:
 
 @lru_cache(maxsize=512)
 def _weights(length: int, size: int) -> Tensor:
-    """(size, length): the triangle filter that makes each of `size` outputs from `length` inputs."""
+    """(size, length): the triangle filter that makes `size` outputs from `length` inputs."""
     scale = length / size
     centres = (torch.arange(size, dtype=torch.float64) + 0.5) * scale
     inputs = torch.arange(length, dtype=torch.float64) + 0.5

@@ -15,7 +15,7 @@ from PIL import Image
 
 from crafting.batch import PixelSplit
 from crafting.nets.resize import resize
-from evaluation.released import load, read_release
+from evaluation.released import read_release
 
 ROWS = [0, 1, 2, 4, 7, 9]
 LABELS = [0, 1, 2, 2, 1, 1]
@@ -105,7 +105,7 @@ def test_pixels_are_mapped_and_nothing_else_is_left(tmp_path: Path) -> None:
         "split.json",
     }
     assert [file.name for file in folder.parent.iterdir()] == ["read"]
-    assert np.array_equal(load(folder).pixels, read([path], tmp_path / "again").pixels)
+    assert np.array_equal(PixelSplit.load(folder).pixels, read([path], tmp_path / "again").pixels)
 
 
 def test_images_of_any_size_are_resized_as_nets_resize_them(tmp_path: Path) -> None:

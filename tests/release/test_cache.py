@@ -69,7 +69,7 @@ def test_one_channel_only_where_every_image_has_one(
 
 def test_a_cache_is_loaded_as_it_was_built(parquet: Path) -> None:
     built = cached(parquet, [0, 2])
-    loaded = cache.load(parquet.with_name("cache"))
+    loaded = PixelSplit.load(parquet.with_name("cache"))
     np.testing.assert_array_equal(loaded.pixels, built.pixels)
     np.testing.assert_array_equal(loaded.rows, built.rows)
     assert (loaded.num_classes, loaded.seed) == (3, 7)

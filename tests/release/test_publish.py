@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from release.errors import InputError, StorageError
 from release.publish import LocalTarget, target_of
 

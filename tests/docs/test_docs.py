@@ -1,0 +1,59 @@
+"""The documents tell the truth about the command line and the files."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from clean_data import Run
+
+from crafting.registry import methods
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+EXAMPLES = re.findall(r"^    protect-release (.+)$", README, re.MULTILINE)
+
+
+def test_every_command_has_an_example_in_the_readme(run: Run) -> None:
+    shown = run("--help").stdout
+    commands = re.findall(r"^│ ([a-z]+) ", shown, re.MULTILINE)
+    assert {"push", "check", "preview"} <= set(commands)
+    missing = {c for c in commands if not any(line.startswith(c) for line in EXAMPLES)}
+    assert missing <= {"countermeasures"}
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_examples_use_options_that_exist(run: Run, example: str) -> None:
+    command, *arguments = shlex.split(example)
+    offered = run(command, "--help").stdout
+    for option in (word for word in arguments if word.startswith("--")):
+        assert re.search(rf"{option}\b", offered), f"{command} has no {option}"
+
+
+def test_links_lead_to_files() -> None:
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / link).is_file(), f"{page.name}: {link}"
+
+
+def test_the_changelog_names_every_method() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    assert not [name for name in methods() if f"`{name}`" not in changelog]
+
+
+def test_constraints_hold_names_and_versions_only() -> None:
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        assert re.fullmatch(r"[A-Za-z0-9._-]+==[\w.]+", line), line
+
+
+def test_the_workflow_calls_the_same_targets_as_a_person() -> None:
+    import yaml
+
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+    steps = workflow["jobs"]["test"]["steps"]
+    ran = [step["run"] for step in steps if "run" in step]
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert ran == ["make check", "make test"]
+    assert {command.split()[1] for command in ran} <= set(targets)
