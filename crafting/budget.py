@@ -136,32 +136,47 @@ class Unbounded(Budget):
 
 @dataclass(frozen=True)
 class Sum(Budget):
-    """A difference allowed by `first` plus one allowed by `second`."""
+    """A difference that is one allowed by each of the parts, added up."""
 
-    first: Budget
-    second: Budget
+    parts: tuple[Budget, ...]
 
     def __str__(self) -> str:
-        return f"{self.first}+{self.second}"
+        return "+".join(str(part) for part in self.parts)
+
+    @property
+    def _taken_off(self) -> list[Budget]:
+        """The parts in the order they are taken off a difference: what a few pixels may hold
+        without limit goes first, what is left after clipping has the shortest length."""
+        return sorted(self.parts, key=lambda part: _TAKEN_OFF.index(type(part)))
 
     def nearest(self, delta: Tensor) -> Tensor:
-        inner = self.first.nearest(delta)
-        return inner + self.second.nearest(delta - inner)
+        rest = delta
+        for part in self._taken_off:
+            rest = rest - part.nearest(rest)
+        return delta - rest
 
     def holds(self, delta: Tensor) -> Tensor:
-        return self.second.holds(delta - self.first.nearest(delta))
+        *others, last = self._taken_off
+        for part in others:
+            delta = delta - part.nearest(delta)
+        return last.holds(delta)
 
     def step(self, gradient: Tensor, levels: float) -> Tensor:
-        return self.first.step(gradient, levels)
+        return self.dense.step(gradient, levels)
+
+    @property
+    def dense(self) -> Budget:
+        """The first part that lets every pixel move, or the first of all where none does."""
+        return next((part for part in self.parts if not isinstance(part, L0)), self.parts[0])
+
+
+_TAKEN_OFF: list[type[Budget]] = [Unbounded, L0, Linf, L2]
 
 
 def parse(text: str) -> Budget:
     """The budget written as `text`; ValueError says what is wrong and what would be right."""
-    parts = [_parse_one(part.strip()) for part in text.lower().split("+")]
-    total = parts[0]
-    for part in parts[1:]:
-        total = Sum(total, part)
-    return total
+    parts = tuple(_parse_one(part.strip()) for part in text.lower().split("+"))
+    return parts[0] if len(parts) == 1 else Sum(parts)
 
 
 def _parse_one(text: str) -> Budget:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from crafting.budget import L2, Budget, Linf
+from crafting.budget import L2, Budget, Linf, Sum
 
 Loss = Callable[[Tensor], Tensor]
 """Images (B,C,H,W) to one loss (B,) each. Losses are summed over rows, never averaged, so that no
@@ -38,6 +38,17 @@ class Walk:
         for t in range(steps):
             x = self.step(x, direction(x, t))
         return x
+
+
+def demand_reach(budget: Budget, steps: int, levels: float) -> None:
+    """ValueError where steps as long as those for whole grey levels would end far inside an L2
+    budget, whose steps are lengths of the whole difference."""
+    bound = budget.dense if isinstance(budget, Sum) else budget
+    if isinstance(bound, L2) and steps * levels / 255 < bound.radius:
+        raise ValueError(
+            f"{steps} steps of {levels:g}/255 do not reach the edge of {budget}: set step_levels, "
+            f"such as step_levels={bound.radius * 255 / 5:.0f} for a fifth of the radius"
+        )
 
 
 def image_gradient(loss: Loss, x: Tensor) -> Tensor:

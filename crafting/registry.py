@@ -62,10 +62,11 @@ def configure(
     fields, the accepted values, or the methods and budgets there are.
     """
     method = lookup("method", name, methods()).preset(preset)
+    changes = {key: _field(name, method, key, value) for key, value in (settings or {}).items()}
     if budget is not None:
         _check_budget(name, method, budget)
-        method = replace(method, budget=budget)
-    return replace(method, **{k: _field(name, method, k, v) for k, v in (settings or {}).items()})
+        changes["budget"] = budget
+    return replace(method, **changes)
 
 
 def lookup(kind: str, name: str, table: Mapping[str, T]) -> T:
@@ -90,6 +91,8 @@ def _check_budget(name: str, method: Method, budget: Budget) -> None:
 
 def _field(name: str, method: Method, field: str, text: str) -> Any:
     settable = {f.name for f in fields(method)} - {"budget"}
+    if not settable:
+        raise ValueError(f"method {name} has no options: drop {field!r}")
     if field not in settable:
         raise ValueError(f"method {name} has no option {field!r}: {nearest(field, settable)}")
     value = parse_value(f"{name} {field}", get_type_hints(type(method))[field], text)

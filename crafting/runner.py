@@ -9,20 +9,20 @@ from crafting.batch import Batch
 from crafting.budget import Budget
 from crafting.method import Crafter
 
+_FEWEST = 4
+"""With fewer rows some kernels sum in another order, and the same row would come out differently
+in their company: measured in float32 on CPU, for batches of 1, 2 and 3."""
+
 
 def protect(crafter: Crafter, budget: Budget, batch: Batch) -> Tensor:
-    """Protected 8-bit pixels (B,C,H,W) of the batch, each within budget of its clean pixels.
-
-    A batch of one is crafted as two equal rows: with one, some kernels sum in another order, and
-    the same row would come out differently alone and in company.
-    """
-    crafted = crafter(_doubled(batch) if len(batch.rows) == 1 else batch)[: len(batch.rows)]
+    """Protected 8-bit pixels (B,C,H,W) of the batch, each within budget of its clean pixels; a
+    batch of fewer than four rows is crafted with its rows repeated."""
+    count = len(batch.rows)
+    crafted = crafter(batch if count >= _FEWEST else _repeated(batch))[:count]
     assert crafted.shape == batch.x.shape, "a crafter keeps the shape of its batch"
     return budget.quantise(crafted.to(batch.x), batch.x)
 
 
-def _doubled(batch: Batch) -> Batch:
-    def twice(values: Tensor) -> Tensor:
-        return torch.cat([values, values])
-
-    return Batch(twice(batch.rows), twice(batch.x), None if batch.y is None else twice(batch.y))
+def _repeated(batch: Batch) -> Batch:
+    at = torch.arange(_FEWEST) % len(batch.rows)
+    return Batch(batch.rows[at], batch.x[at], None if batch.y is None else batch.y[at])

@@ -50,8 +50,9 @@ class Fields:
 def parquet_rows(files: Sequence[str], fields: Fields, start: int, stop: int) -> Iterator[Row]:
     """Rows start..stop of Parquet files laid end to end; groups before `start` are not read.
 
-    Reads with pyarrow itself, one batch at a time and on this thread: a `datasets` stream that is
-    stopped early leaves Arrow threads behind that abort or hang the process as it exits.
+    Reads one batch at a time and on this thread: a `datasets` stream, or pyarrow with
+    pre-buffering, that is stopped early leaves Arrow threads behind that read a Python file and
+    abort or hang the process as it exits (apache/arrow#45214).
     """
     first = 0
     for url in files:
@@ -66,8 +67,9 @@ def parquet_rows(files: Sequence[str], fields: Fields, start: int, stop: int) ->
 def _parquet(url: str) -> Iterator[Any]:
     with open_file(url) as file:
         try:
-            # Buffered, so that a row group larger than memory is never read at once.
-            yield pq.ParquetFile(file, buffer_size=1 << 20)
+            # Buffered, so that a row group larger than memory is never read at once. Pre-buffering
+            # (the default) reads ahead on Arrow's threads: see `parquet_rows`.
+            yield pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
         except pa.ArrowInvalid as error:
             raise InputError(f"{url} is no readable Parquet file: {error}") from None
 

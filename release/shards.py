@@ -290,7 +290,7 @@ def read_shard(path: Path) -> Iterator[ReleasedRow]:
 def read_parquet(path: Path) -> Iterator[ReleasedRow]:
     """The rows of a finished Parquet shard, in order; ShardCorrupt where it is not one."""
     try:
-        with pq.ParquetFile(path) as parquet:
+        with pq.ParquetFile(path, pre_buffer=False) as parquet:  # one row group at a time
             features = Features.from_arrow_schema(parquet.schema_arrow)
             image = next(name for name, f in features.items() if isinstance(f, Image))
             label = next((name for name, f in features.items() if isinstance(f, ClassLabel)), None)

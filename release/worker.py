@@ -90,6 +90,7 @@ def join(workdir: Workdir, threads: int) -> Rank:
 
     plan = ReleasePlan.load(workdir.plan)
     torch.set_num_threads(threads)
+    torch.backends.cudnn.deterministic = True
     accelerator = Accelerator(cpu=plan.device == "cpu")
     # On CPU an Accelerator that is not told so believes that it is alone: every row twice.
     assert accelerator.num_processes == int(os.environ.get("WORLD_SIZE", "1"))

@@ -42,7 +42,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from crafting.batch import Batch
-from crafting.descent import Direction, Loss, Walk, image_gradient, unit_mean
+from crafting.descent import Direction, Loss, Walk, demand_reach, image_gradient, unit_mean
 from crafting.method import Context, Crafter, State
 from crafting.nets import Net
 from crafting.registry import register
@@ -75,6 +75,10 @@ class SelfEnsemble(SurrogateMethod):
         "Self-Ensemble Protection: Training Checkpoints Are Good Data Protectors, ICLR 2023"
     )
     bibtex: ClassVar[str] = _BIBTEX
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        demand_reach(self.budget, self.steps, self.step_levels)
 
     @property
     def passes(self) -> int:

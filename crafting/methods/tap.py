@@ -34,7 +34,7 @@ from torch import Tensor
 
 from crafting.batch import Batch
 from crafting.budget import L2, Budget, Linf
-from crafting.descent import Walk, furthest, image_gradient
+from crafting.descent import Walk, demand_reach, furthest, image_gradient
 from crafting.method import Context, Crafter, State
 from crafting.nets import Net
 from crafting.registry import register
@@ -63,6 +63,10 @@ class AdversarialPoison(SurrogateMethod):
   eprint = {2106.10807},
   archiveprefix = {arXiv}
 }"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        demand_reach(self.budget, self.steps, self.step_levels)
 
     @property
     def passes(self) -> int:

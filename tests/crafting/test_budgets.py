@@ -16,8 +16,11 @@ BUDGETS: list[Budget] = [
     L0(1),
     L0(5),
     Unbounded(),
-    Sum(Linf(8), L0(1)),
-    Sum(Linf(2), L2(0.5)),
+    Sum((Linf(8), L0(1))),
+    Sum((L0(1), Linf(8))),
+    Sum((Linf(2), L2(0.5))),
+    Sum((L2(0.5), L0(2))),
+    Sum((L2(0.5), Linf(2), L0(1))),
 ]
 
 
@@ -58,6 +61,16 @@ def test_holds_sees_one_value_too_many() -> None:
     delta[1, 0, 3, 3] = 1 / 255
     assert L0(1).holds(delta).tolist() == [True, False]
     assert L2(9 / 255).holds(delta).tolist() == [True, False]
+
+
+def test_a_sum_allows_what_its_parts_allow_together() -> None:
+    delta = torch.full((1, 1, 4, 4), 8 / 255)
+    delta[0, 0, 1, 2] = 1.0
+    assert parse("linf:8+l0:1").holds(delta).all()
+    assert not parse("linf:8").holds(delta).any()
+    delta[0, 0, 3, 3] = 9 / 255
+    assert not parse("linf:8+l0:1").holds(delta).any()
+    assert parse("linf:8+l0:1").nearest(delta)[0, 0, 1, 2] == 1.0
 
 
 def test_l0_keeps_the_pixels_that_moved_most() -> None:

@@ -9,8 +9,9 @@ from crafting.registry import configure, methods, parse_value
 
 
 def test_settings_are_laid_over_the_preset() -> None:
-    method: Any = configure("sep-fa-vr", "quick", L2(1.0), {"steps": "3", "normalise": "false"})
-    assert (method.steps, method.normalise, method.budget) == (3, False, L2(1.0))
+    settings = {"steps": "6", "step_levels": "51", "normalise": "false"}
+    method: Any = configure("sep-fa-vr", "quick", L2(1.0), settings)
+    assert (method.steps, method.normalise, method.budget) == (6, False, L2(1.0))
     assert method.inner_steps == methods()["sep-fa-vr"].quick.inner_steps  # type: ignore[attr-defined]
 
 

@@ -37,6 +37,7 @@ def _refused(run: Run, *arguments: object, code: int = 2) -> str:
         (["--set", "steps=0"], "at least 1"),
         (["--budget", "linf:0.5"], "linf:8"),
         (["--budget", "l0:1"], "takes linf"),
+        (["--budget", "l2:1.0"], "step_levels=51"),
         (["--victim", "resnet11"], "resnet10-w16"),
         (["--countermeasure", "grayscael"], "grayscale"),
         (["--encoding", "jpeg"], "png or webp"),
