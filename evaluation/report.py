@@ -21,7 +21,7 @@ from evaluation.integrity import Visibility
 from evaluation.scoring import dominant_shift, percent
 from evaluation.verify import Outcome, Trial, pair
 
-__all__ = ["Gate", "Report", "Span", "Summary", "Verdict", "report_on", "sentence", "table"]
+__all__ = ["Gate", "Report", "Span", "Summary", "Verdict", "report_on", "table"]
 
 SCHEMA_VERSION = 1
 SCHEMA = Path(__file__).with_name("report.schema.json")
@@ -166,13 +166,3 @@ def _cells(row: Summary) -> tuple[str, ...]:
     figures = (row.clean, row.protected, row.peak, row.renamed)
     held_out = "yes" if row.held_out else "no"
     return (row.victim, held_out, row.countermeasure, *map(str, figures))
-
-
-def sentence(row: Summary) -> str:
-    """The figures of one line of the table in plain words."""
-    against = "" if row.countermeasure == "none" else f" with {row.countermeasure}"
-    return (
-        f"a {row.victim} trained on this release{against} scored {percent(row.protected.mean)} "
-        f"(clean images: {percent(row.clean.mean)}); {percent(row.peak.mean)} at its best epoch, "
-        f"{percent(row.renamed.mean)} with its outputs renamed one to one"
-    )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,7 +101,8 @@ def plan(options: ReleaseOptions, *, as_json: AsJson = False) -> None:
         if pipeline is not None:
             made = pipeline.plan(options)
             pipeline.terminal.result(f"plan in {pipeline.workdir.plan}")
-            pipeline.terminal.json({"workdir": made.workdir} | made.public())
+            told = {"workdir": made.workdir, "not_published": made.not_published}
+            pipeline.terminal.json(told | made.public())
 
 
 @command
@@ -241,6 +243,8 @@ def _summarise(pipeline: Pipeline) -> None:
         terminal = pipeline.terminal
         if pipeline.made.report.trials:
             terminal.table(trials_table(pipeline.made.report))
+        for flag in pipeline.made.report.flags:
+            terminal.result(f"flag: {flag.text}")
         found = summary(pipeline.made)
         terminal.result(found["sentence"])
         terminal.json(found)
@@ -272,4 +276,6 @@ def _root(
 
 def main() -> None:
     """The console script."""
+    # An image too large to decode is quarantined with its reason; Pillow would say so once more.
+    warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
     app()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from release import cache
-from release.errors import GateMissed
+from release.errors import GateMissed, ShardCorrupt
 from release.launch import JoinedWorld, is_joined, run_ranks
 from release.options import ReleaseOptions
 from release.plan import ReleasePlan
@@ -160,15 +160,19 @@ class Pipeline:
         if not folder.exists():
             shards = self.workdir.shards(plan.craft_key())
             chosen = plan.formats[0]
-            read_release(
-                [shards / file.path for record in records for file in record.of_format(chosen)],
-                chosen,
-                image_column=plan.source["image_column"],
-                label_column=plan.source["label_column"],
-                num_classes=plan.num_classes,
-                net_size=plan.net_size,
-                folder=folder,
-            )
+            files = [shards / file.path for record in records for file in record.of_format(chosen)]
+            try:
+                read_release(
+                    files,
+                    chosen,
+                    image_column=plan.source["image_column"],
+                    label_column=plan.source["label_column"],
+                    num_classes=plan.num_classes,
+                    net_size=plan.net_size,
+                    folder=folder,
+                )
+            except ValueError as problem:
+                raise ShardCorrupt(f"shards of {shards} do not read back: {problem}") from None
 
     def _outcomes(self, plan: ReleasePlan) -> list[Outcome]:
         from evaluation.verify import Outcome

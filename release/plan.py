@@ -62,6 +62,7 @@ class ReleasePlan:
     """Everything a release depends on. Paths are absolute; numbers of rows are source rows."""
 
     source: dict[str, Any]
+    not_published: dict[str, list[str]]
     split: str
     test_split: str | None
     limit: int | None

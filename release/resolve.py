@@ -44,6 +44,9 @@ def resolve(options: ReleaseOptions, workdir: Workdir, terminal: Terminal) -> Re
     split = _split(source, options.split)
     target.refuse(source.spec)
     terminal.line(f"{source.spec} -> {target.path} ({'replaced' if target.is_ours() else 'new'})")
+    left = [f"{kind} {', '.join(names)}" for kind, names in _not_published(source, split).items()]
+    if left:
+        terminal.line(f"not published: {'; '.join(left)}")
     rows = _survey(source, split, options.rows, options, workdir, terminal)
     test_split = _test_split(source, split, options)
     test_rows = (
@@ -75,6 +78,7 @@ def _plan(
     preset = _preset(options)
     return ReleasePlan(
         source=source.to_json(),
+        not_published=_not_published(source, split),
         split=split,
         test_split=test_split,
         limit=options.rows,
@@ -109,6 +113,16 @@ def _plan(
         max_accuracy=options.max_accuracy,
         **_run(options),  # type: ignore[arg-type]
     )
+
+
+def _not_published(source: Source, split: str) -> dict[str, list[str]]:
+    """What the source has and the release has not, by kind."""
+    left = {
+        "configs": list(source.other_configs),
+        "splits": [name for name in source.splits if name != split],
+        "columns": list(source.dropped),
+    }
+    return {kind: names for kind, names in left.items() if names}
 
 
 def _run(options: ReleaseOptions) -> dict[str, object]:
@@ -227,6 +241,8 @@ def _survey(
             f"row {row}, {reason}), more than --max-bad {options.max_bad}: mend the source or "
             "raise --max-bad"
         )
+    if found.bad:
+        terminal.line(f"split {split}: {len(found.bad)} of {len(found)} rows are left out")
     return found
 
 

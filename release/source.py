@@ -37,7 +37,8 @@ class Source:
     pin: the commit on the Hub, or a digest of every file's path and contents; splits: the URLs of
     each split's files, in row order; tar_image, tar_label: extensions within tars (None: any image,
     no label); kept: the other published columns with their features; kept_clean: those among them
-    whose values are published whatever they are.
+    whose values are published whatever they are; dropped: columns that are
+    not published.
     """
 
     spec: str
@@ -53,6 +54,7 @@ class Source:
     tar_image: str | None
     tar_label: str | None
     other_configs: Sequence[str]
+    dropped: Sequence[str]
     license: str | None
     pretty_name: str | None
     citation: str | None
@@ -145,6 +147,7 @@ def open_source(
         tar_image=chosen.tar_image,
         tar_label=chosen.tar_label,
         other_configs=[name for name in found.configs if name != found.config],
+        dropped=sorted(set(chosen.present) - {*chosen.columns.features(), *chosen.in_tars()}),
         license=found.fact("license"),
         pretty_name=found.fact("pretty_name"),
         citation=found.citation(),
@@ -166,9 +169,17 @@ class _Wanted:
 
 @dataclass(frozen=True)
 class _Chosen:
+    """The columns of a release, and the names of all that the source has."""
+
     columns: Columns
+    present: Sequence[str]
     tar_image: str | None = None
     tar_label: str | None = None
+
+    def in_tars(self) -> tuple[str | None, ...]:
+        """What image and label are called in tars."""
+        images = readers.IMAGE_EXTENSIONS if self.tar_image is None else (self.tar_image,)
+        return (*images, self.tar_label)
 
 
 def _in_parquet(found: Found, wanted: _Wanted) -> _Chosen:
@@ -179,7 +190,7 @@ def _in_parquet(found: Found, wanted: _Wanted) -> _Chosen:
     if names is None:
         assert label is not None
         names = classes_of_numbers(readers.parquet_labels(files, label), label)
-    return _Chosen(Columns(image, label, names, wanted.kept(features, image, label)))
+    return _Chosen(Columns(image, label, names, wanted.kept(features, image, label)), [*features])
 
 
 def _in_folders(found: Found, wanted: _Wanted) -> _Chosen:
@@ -190,7 +201,7 @@ def _in_folders(found: Found, wanted: _Wanted) -> _Chosen:
     features = Columns("image", "label" if labelled else None, folders).features()
     image, label = find_image(features, wanted.image), find_label(features, wanted.label)
     kept = wanted.kept(features, image, label)
-    return _Chosen(Columns(image, label, folders if labelled else (), kept))
+    return _Chosen(Columns(image, label, folders if labelled else (), kept), [*features])
 
 
 def _in_tars(found: Found, wanted: _Wanted) -> _Chosen:
@@ -209,7 +220,8 @@ def _in_tars(found: Found, wanted: _Wanted) -> _Chosen:
     label = None if extension is None else "label"
     features = Columns("image", label, names, readers.json_features(values)).features()
     kept = wanted.kept(features, "image", label)
-    return _Chosen(Columns("image", label, names, kept), wanted.image, extension)
+    present = [name for name in (*there, *values) if name != "json"]
+    return _Chosen(Columns("image", label, names, kept), present, wanted.image, extension)
 
 
 def _demand_file(found: Found, extensions: Sequence[str], there: Sequence[str], role: str) -> None:

@@ -83,16 +83,18 @@ def _first_line(thing: Any) -> str:
 
 
 def trials_table(report: Report) -> Table:
-    """Each victim beside its clean twin: final, peak and renamed accuracy."""
-    table = Table(
-        "victim", "held out", "countermeasure", "seed", "clean", "protected", "peak", "renamed"
-    )
-    for trial in report.trials:
-        shares = (trial.clean, trial.protected, trial.peak, trial.renamed)
-        held_out = "yes" if trial.held_out else "no"
-        percents = [f"{share:.1%}" for share in shares]
-        table.add_row(trial.victim, held_out, trial.countermeasure, str(trial.seed), *percents)
-    return table
+    """Each victim beside its clean twin, seeds taken together; the column of countermeasures is
+    left out where there was only one."""
+    from evaluation.report import table
+
+    header, *lines = table(report)
+    at = header.index("countermeasure")
+    varied = len({line[at] for line in lines}) > 1
+    shown = [n for n in range(len(header)) if varied or n != at]
+    made = Table(*(header[n] for n in shown))
+    for line in lines:
+        made.add_row(*(line[n] for n in shown))
+    return made
 
 
 def summary(made: Made) -> dict[str, Any]:
@@ -135,5 +137,5 @@ def _verdict(made: Made) -> str:
 
 def _sentence(made: Made, released: int) -> str:
     if made.published:
-        return f"{made.plan.target}: {released} rows, {_verdict(made)}"
+        return f"{made.plan.target}: {released:,} rows, {_verdict(made)}"
     return f"nothing was published: {_verdict(made)}"

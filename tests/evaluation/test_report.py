@@ -7,12 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from trials import outcome
 
 from evaluation.gate import Gate
 from evaluation.integrity import Visibility
-from evaluation.report import SCHEMA, Report, report_on, sentence, table
+from evaluation.report import SCHEMA, Report, report_on, table
 from evaluation.verify import Outcome
 
 Values = dict[str, Any]
@@ -36,7 +37,6 @@ def report(outcomes: list[Outcome] | None = None, **changes: Any) -> Report:
 
 @pytest.fixture(scope="module")
 def validate() -> Callable[[Values], None]:
-    jsonschema = pytest.importorskip("jsonschema")
     validator = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text()))
     check: Callable[[Values], None] = validator.validate
     return check
@@ -76,13 +76,6 @@ def test_seeds_are_given_as_mean_and_range() -> None:
     assert (row.seeds, row.protected) == (2, pytest.approx((0.15, 0.1, 0.2)))
     assert table(made)[1][4] == "15.0 % (10.0 % to 20.0 %)"
     assert "one-seed" not in [flag.id for flag in made.flags]
-
-
-def test_the_sentence_is_plain() -> None:
-    assert sentence(report().summaries[0]) == (
-        "a vgg-w16 trained on this release scored 12.0 % (clean images: 67.0 %); 40.0 % at its "
-        "best epoch, 33.0 % with its outputs renamed one to one"
-    )
 
 
 def test_the_report_never_promises_security() -> None:
@@ -133,8 +126,6 @@ def _negative(values: Values) -> None:
 def test_the_schema_refuses_what_is_no_report(
     spoil: Callable[[Values], None], validate: Callable[[Values], None]
 ) -> None:
-    import jsonschema
-
     values = json.loads(json.dumps(report().to_json()))
     spoil(values)
     with pytest.raises(jsonschema.ValidationError):

@@ -55,7 +55,8 @@ def test_a_preview_shows_rows_before_and_after(
     result = run("preview", small, *options, *quick)
     assert result.exit_code == 0, result.stderr
     assert "clean pixels" in result.stdout
-    width, height = Image.open(picture).size
+    with Image.open(picture) as drawn:
+        width, height = drawn.size
     assert 0.8 < width / height < 1.25, "three columns and three rows of square images"
     assert not (workdir / "never-published").exists()
 
@@ -66,7 +67,7 @@ def test_the_plan_says_what_is_not_published(run: Run, small: Path, out: Path) -
     told = json.loads(result.stdout)
     assert told["not_published"] == {"splits": ["test"], "columns": ["thumb", "writer"]}
     assert "seed" not in told
-    assert "not published: split test; columns thumb, writer" in result.stderr
+    assert "not published: splits test; columns thumb, writer" in result.stderr
 
 
 def test_rows_without_a_test_split_are_held_out(

@@ -146,7 +146,8 @@ def test_published_pictures_show_no_clean_row(pushed: Pushed, clean: list[dict[s
 
 def _tiles(path: Path, side: int) -> list[np.ndarray]:
     """Every window of a picture that may be an image of this side, scaled up by a whole number."""
-    picture = np.asarray(Image.open(path).convert("L"))
+    with Image.open(path) as opened:
+        picture = np.asarray(opened.convert("L"))
     found = []
     for scale in range(1, 9):
         size = side * scale

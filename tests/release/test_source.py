@@ -367,7 +367,7 @@ source = open_source(sys.argv[1])
 before = len(os.listdir("/proc/self/task"))
 for number, row in enumerate(source.rows("train")):
     if number == 6:
-        print(len(os.listdir("/proc/self/task")) - before)
+        print(max(0, len(os.listdir("/proc/self/task")) - before))
         raise SystemExit(3)
 """
 

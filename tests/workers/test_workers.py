@@ -50,8 +50,11 @@ def expected(run: Run, fitted: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def _shards(workdir: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(workdir.glob("shards/*/data/**/*"))
-            if path.is_file()}
+    return {
+        path.name: path.read_bytes()
+        for path in sorted(workdir.glob("shards/*/data/**/*"))
+        if path.is_file()
+    }
 
 
 def _records(workdir: Path) -> list[Path]:
