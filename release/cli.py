@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from release import __version__
-from release.errors import Interrupted, ReleaseError, StorageError
+from release.errors import InputError, Interrupted, ReleaseError, StorageError
 from release.options import ReleaseOptions, as_parameters
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from release.pipeline import Pipeline
     from release.plan import ReleasePlan
 
@@ -176,39 +178,42 @@ def check(
 
 
 @command
-def methods(as_json: AsJson = False) -> None:
-    """List the protection methods with their options."""
-    from release.tables import methods_table
-    from release.terminal import Terminal
+def methods(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Show its options.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the protection methods, or the options of one."""
+    from release.tables import methods_table, options_table
 
-    terminal = Terminal(as_json)
-    table, rows = methods_table()
-    terminal.table(table)
-    terminal.json(rows)
+    try:
+        _show(methods_table() if name is None else options_table(name), as_json)
+    except ValueError as problem:
+        raise InputError(str(problem)) from None
 
 
 @command
 def victims(as_json: AsJson = False) -> None:
     """List the victims that releases can be tested with."""
     from release.tables import victims_table
-    from release.terminal import Terminal
 
-    terminal = Terminal(as_json)
-    table, rows = victims_table()
-    terminal.table(table)
-    terminal.json(rows)
+    _show(victims_table(), as_json)
 
 
 @command
 def countermeasures(as_json: AsJson = False) -> None:
     """List what an appropriator may try, as victims can be trained with it."""
     from release.tables import countermeasures_table
+
+    _show(countermeasures_table(), as_json)
+
+
+def _show(listed: tuple[Table, list[dict[str, Any]]], as_json: bool) -> None:
+    """A table for people, the same facts for machines."""
     from release.terminal import Terminal
 
     terminal = Terminal(as_json)
-    table, rows = countermeasures_table()
-    terminal.table(table)
-    terminal.json(rows)
+    terminal.table(listed[0])
+    terminal.json(listed[1])
 
 
 @contextmanager

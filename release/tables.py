@@ -13,17 +13,31 @@ if TYPE_CHECKING:
 
 
 def methods_table() -> tuple[Table, list[dict[str, Any]]]:
-    """Every method with its budget, passes per image and options in both presets."""
+    """Every method with its budget, gradient passes per image in both presets, and paper."""
     from crafting.registry import methods
 
     rows = [_method_row(name, entry.paper, entry.quick) for name, entry in methods().items()]
-    table = Table("method", "from", "budget", "passes (paper / quick)", "labels", "options (quick)")
+    table = Table("method", "budget", "passes", "labels", "from")
+    table.caption = "passes: gradients per image in the presets paper / quick"
     for row in rows:
         passes = f"{row['passes']['paper']:,} / {row['passes']['quick']:,}"
-        options = ", ".join(f"{name}={value}" for name, value in row["options"]["quick"].items())
         labels = "yes" if row["needs_labels"] else "no"
-        table.add_row(row["name"], row["paper"], row["budget"], passes, labels, options)
+        table.add_row(row["name"], row["budget"], passes, labels, row["paper"])
     return table, rows
+
+
+def options_table(name: str) -> tuple[Table, list[dict[str, Any]]]:
+    """One method's options with their values in both presets; ValueError names the nearest
+    methods where there is none of this name."""
+    from crafting.registry import lookup, methods
+
+    entry = lookup("method", name, methods())
+    row = _method_row(name, entry.paper, entry.quick)
+    paper, quick = row["options"]["paper"], row["options"]["quick"]
+    table = Table(f"option of {name}", "paper", "quick")
+    for option in paper:
+        table.add_row(option, str(paper[option]), str(quick[option]))
+    return table, [row]
 
 
 def _method_row(name: str, paper: Any, quick: Any) -> dict[str, Any]:

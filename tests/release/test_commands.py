@@ -20,6 +20,8 @@ def test_methods_are_listed_with_their_options(run: Run) -> None:
     assert listed["sep-fa-vr"]["passes"]["quick"] <= 100
     assert listed["random-noise"]["needs_labels"] is False
     assert "sep-fa-vr" in run("methods").stdout
+    assert "inner_steps" in run("methods", "sep-fa-vr").stdout
+    assert "sep-fa-vr" in run("methods", "sep-fa-rv").stderr
 
 
 def test_victims_are_listed_with_their_size_and_speed(run: Run) -> None:
