@@ -112,12 +112,21 @@ def test_control_c_is_one_line_and_leaves_nobody_behind(workdir: Path) -> None:
     assert "run the same command again" in said
 
 
+_LAUNCHERS = {
+    "torchrun": ("torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+    # --cpu would start one process; our ranks find out for themselves that there is no GPU.
+    "accelerate": ("accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"),
+}
+
+
+@pytest.mark.parametrize("launcher", _LAUNCHERS)
 def test_it_joins_a_world_that_was_started_already(
-    workdir: Path, expected: dict[str, bytes]
+    workdir: Path, expected: dict[str, bytes], launcher: str
 ) -> None:
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    command = [sys.executable, *launcher, "-m", "release", "craft", "--workdir", str(workdir)]
-    joined = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_SECONDS)
+    command = [sys.executable, "-m", *_LAUNCHERS[launcher], "-m", "release", "craft", "--workdir"]
+    joined = subprocess.run(
+        [*command, str(workdir)], capture_output=True, text=True, timeout=_PATIENCE_SECONDS
+    )
     assert joined.returncode == 0, joined.stderr
     assert {path.name for path in workdir.glob("progress/*.json")} == {"0.json", "1.json"}
     assert _shards(workdir) == expected
