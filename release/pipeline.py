@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ from release.source import Source
 from release.staging import judge, stage_release, staged_release
 from release.survey import Survey
 from release.terminal import Terminal, duration, now
-from release.workdir import Workdir
+from release.workdir import Workdir, write_private
 
 if TYPE_CHECKING:
     from evaluation.report import Report
@@ -86,6 +86,8 @@ class Pipeline:
             with self._timed("verify"):
                 self._cache_rows(plan)
                 self._read_back(plan, records)
+                asked = json.dumps([asdict(spec) for spec in missing])
+                write_private(self.workdir.asked_trials, asked)
                 ranks = min(plan.workers, len(missing))
                 self._ranks("verify", plan, ranks, _threads(plan), "trainings")
         report = judge(plan, self.workdir, records, self._outcomes(plan))

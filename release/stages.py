@@ -91,12 +91,12 @@ def shards_of(rank: Rank) -> list[ShardSpec]:
 
 def verify(rank: Rank) -> None:
     """Every trial that falls to this rank has its outcome on disk."""
-    from evaluation.verify import schedule
+    from evaluation.verify import TrialSpec, schedule
 
-    plan = rank.plan
-    missing = [s for s in plan.trials() if not rank.workdir.trial(plan.trial_key(s)).exists()]
+    # Listed once by the parent: a rank that looked for itself could miss what another finishes.
+    asked = [TrialSpec(**spec) for spec in json.loads(rank.workdir.asked_trials.read_text())]
     trials = Trials(rank)
-    mine = schedule(missing, rank.world)[rank.rank]
+    mine = schedule(asked, rank.world)[rank.rank]
     for number, spec in enumerate(mine):
         trials.run(spec, partial(_tell_after, rank, number, len(mine)))
 
@@ -109,10 +109,13 @@ class Trials:
         self._key = rank.plan.cache_key()
 
     def run(self, spec: TrialSpec, progress: Callable[[float], None]) -> None:
-        """The outcome of one trial is on disk."""
+        """The outcome of one trial is on disk; one that was there before a restart is kept."""
         from evaluation.verify import run
 
         plan = self._rank.plan
+        path = self._rank.workdir.trial(plan.trial_key(spec))
+        if path.exists():
+            return
         train = self._protected if spec.data == "protected" else self._clean
         outcome = run(
             spec,
@@ -123,7 +126,6 @@ class Trials:
             device=self._rank.device,
             progress=progress,
         )
-        path = self._rank.workdir.trial(plan.trial_key(spec))
         write_private(path, json.dumps(outcome.to_json()))
 
     @cached_property

@@ -95,6 +95,11 @@ class Workdir:
         return self.path / "trials" / f"{key}.json"
 
     @property
+    def asked_trials(self) -> Path:
+        """Which trials the ranks are to run."""
+        return self.path / "trials.json"
+
+    @property
     def report(self) -> Path:
         return self.path / "report"
 
