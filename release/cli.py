@@ -115,7 +115,7 @@ def fit(workdir: WorkdirOption, as_json: AsJson = False) -> None:
 
 @command
 def craft(workdir: WorkdirOption, as_json: AsJson = False) -> None:
-    """Write the protected shards of a fitted plan."""
+    """Write the protected shards."""
     _stage(workdir, as_json, lambda pipeline, plan: pipeline.craft(plan))
 
 
@@ -127,13 +127,13 @@ def verify(workdir: WorkdirOption, as_json: AsJson = False) -> None:
 
 @command
 def card(workdir: WorkdirOption, as_json: AsJson = False) -> None:
-    """Write the card, the manifest and the plots of a verified release."""
+    """Write the card, the manifest and the pictures of a release that holds."""
     _stage(workdir, as_json, lambda pipeline, plan: pipeline.card(plan))
 
 
 @command
 def publish(workdir: WorkdirOption, as_json: AsJson = False) -> None:
-    """Put a verified release where readers find it, in one step."""
+    """Put the release that `card` made where readers find it, in one step."""
     _stage(workdir, as_json, lambda pipeline, plan: pipeline.publish(plan))
 
 

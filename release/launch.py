@@ -51,12 +51,14 @@ class JoinedWorld:
     def end(self) -> None:
         """The followers are dismissed."""
         self._send(None)
+        self._accelerator.end_training()
 
     def follow(self) -> None:
         """Every stage that the first rank called for has run here too."""
         while (order := self._send(None)) is not None:
             stage, workdir, threads = order
             self._take_part(stage, Workdir(Path(workdir)), threads)
+        self._accelerator.end_training()
 
     def _take_part(self, stage: str, workdir: Workdir, threads: int) -> None:
         from release.worker import join, run_stage

@@ -1,5 +1,5 @@
-"""The stages in order. Each skips itself where its output is already valid, so that running the
-same command again is the resume.
+"""The stages in order. Each first brings about what it needs, and skips itself where its output is
+already valid, so that running the same command again is the resume.
 
     plan -> fit -> craft -> verify -> card -> publish
 """
@@ -72,6 +72,7 @@ class Pipeline:
 
     def craft(self, plan: ReleasePlan) -> None:
         """Every shard is finished."""
+        self.fit(plan)
         shards = cut(plan.num_rows, plan.rows_per_shard)
         if len(self._records(plan)) < len(shards):
             with self._timed("craft"):
@@ -80,6 +81,7 @@ class Pipeline:
 
     def verify(self, plan: ReleasePlan) -> Report:
         """Victims were trained on the finished shards; the report is kept in WORKDIR/report."""
+        self.craft(plan)
         records = self._records(plan)
         missing = [s for s in plan.trials() if not self._trial(plan, s).exists()]
         if plan.verify and missing:
@@ -119,8 +121,6 @@ class Pipeline:
     def run(self, options: ReleaseOptions) -> None:
         """Everything, from the source to the published release."""
         plan = self.plan(options)
-        self.fit(plan)
-        self.craft(plan)
         self.card(plan)
         self.publish(plan)
 

@@ -42,7 +42,6 @@ def draw_preview(pipeline: Pipeline, options: ReleaseOptions, out: Path, images:
     from cards.plots import contact_sheet
 
     plan = pipeline.plan(options)
-    pipeline.fit(plan)
     pipeline.craft(plan)
     clean = list(islice(_clean(plan, pipeline), images))
     shards = sorted(pipeline.workdir.shards(plan.craft_key()).rglob("*.parquet"))

@@ -43,7 +43,8 @@ def resolve(options: ReleaseOptions, workdir: Workdir, terminal: Terminal) -> Re
     source = _open(options)
     split = _split(source, options.split)
     target.refuse(source.spec)
-    terminal.line(f"{source.spec} -> {target.path} ({'replaced' if target.is_ours() else 'new'})")
+    state = "replaced" if target.is_ours() else "new"
+    terminal.line(f"clean {source.spec} -> {target.path} ({state})")
     left = [f"{kind} {', '.join(names)}" for kind, names in _not_published(source, split).items()]
     if left:
         terminal.line(f"not published: {'; '.join(left)}")

@@ -67,7 +67,9 @@ def main(stage: str, workdir: str, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     logging.getLogger("torch.distributed").setLevel(logging.ERROR)
-    run_stage(stage, join(Workdir(Path(workdir)), threads))
+    rank = join(Workdir(Path(workdir)), threads)
+    run_stage(stage, rank)
+    rank.accelerator.end_training()
 
 
 def run_stage(stage: str, rank: Rank) -> None:

@@ -60,7 +60,7 @@ def _read(*paths: Path) -> list[dict[str, Any]]:
 def test_push_says_what_came_of_it(pushed: Pushed) -> None:
     told = pushed.told
     first = pushed.stderr.splitlines()[0]
-    assert first == f"{pushed.source} -> {pushed.folder} (new)"
+    assert first == f"clean {pushed.source} -> {pushed.folder} (new)"
     assert told["release"] == str(pushed.folder)
     assert (told["rows"], told["released"], told["quarantined"]) == (96, 96, 0)
     assert (told["method"], told["budget"], told["verdict"]) == ("sep-fa-mi", "linf:8", "holds")
