@@ -266,7 +266,7 @@ def _facts(
     }
     main: Format = "parquet" if "parquet" in plan.formats else "webdataset"
     return CardFacts(
-        pretty_name=f"{source.pretty_name or Path(plan.target).name} (protected)",
+        pretty_name=_pretty_name(source, plan),
         repo_id=None,
         source_name=None,
         source_citation=source.citation,
@@ -299,6 +299,11 @@ def _facts(
         pictures=pictures + _plots(report),
         tool=_TOOL,
     )
+
+
+def _pretty_name(source: Source, plan: ReleasePlan) -> str:
+    """The source's own name, or else the target's: a source's path is nobody's business."""
+    return f"{source.pretty_name} (protected)" if source.pretty_name else Path(plan.target).name
 
 
 def _measured(summary: Any) -> Measured:
