@@ -4,10 +4,12 @@ refuses what cannot work before any hours are spent on it."""
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
+from release import choices
 from release.errors import InputError, TooManyBadRows
 from release.options import ReleaseOptions
 from release.plan import ReleasePlan
@@ -21,9 +23,7 @@ from release.workdir import Workdir, default_workdir, kept_seed, typed_seed
 if TYPE_CHECKING:
     from crafting.method import Method
     from crafting.registry import Preset
-    from evaluation.released import Format
 
-Choice = TypeVar("Choice", bound=str)
 _VERSIONED = ("protect-release", "torch", "torchvision", "numpy", "pillow", "datasets", "pyarrow")
 
 
@@ -49,28 +49,34 @@ def resolve(options: ReleaseOptions, workdir: Workdir, terminal: Terminal) -> Re
     if left:
         terminal.line(f"not published: {'; '.join(left)}")
     rows = _survey(source, split, options.rows, options, workdir, terminal)
-    test_split = _test_split(source, split, options)
-    test_rows = (
-        _survey(source.bare(), test_split, None, options, workdir, terminal) if test_split else None
-    )
     _check_labels(source, rows, method, options)
-    return _plan(options, workdir, target, source, split, rows, test_split, test_rows, method)
+    test = _test_split(source, split, options)
+    scored = (
+        None if test is None else _survey(source.bare(), test, None, options, workdir, terminal)
+    )
+    return _plan(_Found(options, workdir, target, source, split, rows, test, scored, method))
 
 
-def _plan(
-    options: ReleaseOptions,
-    workdir: Workdir,
-    target: LocalTarget,
-    source: Source,
-    split: str,
-    rows: Survey,
-    test_split: str | None,
-    test_rows: Survey | None,
-    method: Method,
-) -> ReleasePlan:
+@dataclass(frozen=True)
+class _Found:
+    """What was asked for and what was found, before the rest is decided."""
+
+    options: ReleaseOptions
+    workdir: Workdir
+    target: LocalTarget
+    source: Source
+    split: str
+    rows: Survey
+    test_split: str | None
+    test_rows: Survey | None
+    method: Method
+
+
+def _plan(found: _Found) -> ReleasePlan:
     """The plan's values, each filled in from the options, the source or this machine."""
+    options, source, rows = found.options, found.source, found.rows
     shape = rows.one_shape()
-    if shape is None and method.one_size:
+    if shape is None and found.method.one_size:
         raise InputError(
             f"method {options.method} needs images of one size: choose one that does not "
             f"({_names(lambda m: not m.one_size)}), or resize the source"
@@ -79,29 +85,29 @@ def _plan(
     preset = _preset(options)
     return ReleasePlan(
         source=source.to_json(),
-        not_published=_not_published(source, split),
-        split=split,
-        test_split=test_split,
+        not_published=_not_published(source, found.split),
+        split=found.split,
+        test_split=found.test_split,
         limit=options.rows,
         num_rows=len(rows),
-        test_rows=0 if test_rows is None else len(test_rows.rows()),
+        test_rows=0 if found.test_rows is None else len(found.test_rows.rows()),
         class_names=list(source.class_names),
         shape=None if shape is None else list(shape),
-        target=str(target.path),
-        workdir=str(workdir.path),
+        target=str(found.target.path),
+        workdir=str(found.workdir.path),
         method=options.method,
         preset=preset,
-        budget=str(method.budget),
-        settings=_settings(options),
-        target_map=_target_map(options, source, method),
-        protect_classes=_classes(options.protect_classes, tuple(source.class_names)),
+        budget=str(found.method.budget),
+        settings=choices.settings(options.set_),
+        target_map=_target_map(options, source, found.method),
+        protect_classes=_protected_classes(options, source),
         protect_share=options.protect_share,
         net_size=net_size,
         fit_rows=_fit_rows(options, rows, net_size),
-        seed=_seed(options, target),
+        seed=_seed(options, found.target),
         seed_typed=options.seed is not None,
-        formats=_formats(options.format),
-        encoding=_one_of("--encoding", options.encoding, ("png", "webp")),
+        formats=choices.formats(options.format),
+        encoding=choices.one_of("--encoding", options.encoding, ("png", "webp")),
         rows_per_shard=options.rows_per_shard or _rows_per_shard(rows),
         batch_size=_batch_size(net_size),
         license=options.license or source.license,
@@ -157,7 +163,7 @@ def _device() -> str:
 def _preset(options: ReleaseOptions) -> Preset:
     if options.preset is None:
         return "paper" if _gpus() else "quick"
-    return _one_of("--preset", options.preset, ("paper", "quick"))
+    return choices.one_of("--preset", options.preset, ("paper", "quick"))
 
 
 def _method(options: ReleaseOptions) -> Method:
@@ -166,17 +172,9 @@ def _method(options: ReleaseOptions) -> Method:
 
     try:
         budget = None if options.budget is None else parse(options.budget)
-        return configure(options.method, _preset(options), budget, _settings(options))
+        return configure(options.method, _preset(options), budget, choices.settings(options.set_))
     except ValueError as problem:
         raise InputError(f"{problem} (see `protect-release methods`)") from None
-
-
-def _settings(options: ReleaseOptions) -> dict[str, str]:
-    pairs = [text.partition("=") for text in options.set_]
-    for name, equals, _ in pairs:
-        if not equals:
-            raise InputError(f"--set takes NAME=VALUE, not {name!r}")
-    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def _place(spec: str) -> str:
@@ -234,7 +232,7 @@ def _survey(
 ) -> Survey:
     with terminal.stage(f"survey {split}") as tell:
         found = survey(source, split, workdir.survey(split), limit=limit, progress=tell)
-    allowed = _share(options.max_bad)
+    allowed = choices.share("--max-bad", options.max_bad)
     if len(found.bad) > allowed * len(found):
         row, reason = found.bad[0]
         raise TooManyBadRows(
@@ -245,16 +243,6 @@ def _survey(
     if found.bad:
         terminal.line(f"split {split}: {len(found.bad)} of {len(found)} rows are left out")
     return found
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise InputError(f"--max-bad is a share such as 1% or 0.01, not {text!r}")
-    return share
 
 
 def _check_labels(source: Source, rows: Survey, method: Method, options: ReleaseOptions) -> None:
@@ -292,40 +280,19 @@ def _names(accepts: object) -> str:
     return ", ".join(name for name, method in methods().items() if accepts(method.paper))
 
 
-def _classes(text: str | None, names: tuple[str, ...]) -> list[int] | None:
-    if text is None:
+def _protected_classes(options: ReleaseOptions, source: Source) -> list[int] | None:
+    if options.protect_classes is None:
         return None
-    return sorted({_class(part, names, "--protect-classes") for part in text.split(",")})
-
-
-def _class(text: str, names: tuple[str, ...], option: str) -> int:
-    from crafting.registry import nearest
-
-    name = text.strip()
-    if name in names:
-        return names.index(name)
-    if name.isdigit() and int(name) < len(names):
-        return int(name)
-    raise InputError(f"{option}: no class is called {name!r}: {nearest(name, names)}")
+    return choices.classes("--protect-classes", options.protect_classes, source.class_names)
 
 
 def _target_map(options: ReleaseOptions, source: Source, method: Method) -> list[int] | None:
-    """The class each class is pulled towards; unprotected classes point at themselves."""
     if options.target_map is None:
         return None
     if not method.target_shift:
         raise InputError(f"method {options.method} pulls towards no class: drop --target-map")
-    names = tuple(source.class_names)
-    pairs = [part.partition(":")[::2] for part in options.target_map.split(",")]
-    chosen = {_class(a, names, "--target-map"): _class(b, names, "--target-map") for a, b in pairs}
-    protected = _classes(options.protect_classes, names) or range(len(names))
-    wrong = [names[c] for c in protected if chosen.get(c, c) == c]
-    if wrong:
-        raise InputError(
-            f"--target-map gives no other class for {', '.join(wrong)}: every protected class "
-            "needs one"
-        )
-    return [chosen.get(label, label) for label in range(len(names))]
+    protected = _protected_classes(options, source) or range(source.num_classes)
+    return choices.target_map(options.target_map, source.class_names, protected)
 
 
 def _fit_rows(options: ReleaseOptions, rows: Survey, net_size: int) -> int:
@@ -344,25 +311,12 @@ def _rows_per_shard(rows: Survey) -> int:
     return default_rows_per_shard(len(rows), rows.bytes_per_row())
 
 
-def _formats(text: str) -> list[Format]:
-    """Formats in the order given; victims read the first."""
-    parts = [part.strip() for part in text.split(",")]
-    return [_one_of("--format", part, ("parquet", "webdataset")) for part in dict.fromkeys(parts)]
-
-
 def _batch_size(net_size: int) -> int:
     """Images crafted together: on CPU more than 128 are slower, since each batch then asks the
     system for fresh memory; a GPU wants to be filled."""
     if _device() == "cpu":
         return 64
     return max(16, 512 * 32 * 32 // (net_size * net_size))
-
-
-def _one_of(option: str, value: str, allowed: tuple[Choice, ...]) -> Choice:
-    for choice in allowed:
-        if value == choice:
-            return choice
-    raise InputError(f"{option} is {' or '.join(allowed)}, not {value!r}")
 
 
 def _show_rows(text: str | None, rows: Survey) -> list[int]:

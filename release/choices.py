@@ -1,0 +1,84 @@
+"""What a person's words mean: options that are written as text, as values.
+
+Each raises InputError naming the option and what it takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from release.errors import InputError
+
+if TYPE_CHECKING:
+    from evaluation.released import Format
+
+Choice = TypeVar("Choice", bound=str)
+
+
+def one_of(option: str, value: str, allowed: tuple[Choice, ...]) -> Choice:
+    """The allowed value that `value` is."""
+    for choice in allowed:
+        if value == choice:
+            return choice
+    raise InputError(f"{option} is {' or '.join(allowed)}, not {value!r}")
+
+
+def formats(text: str) -> list[Format]:
+    """Formats in the order given; victims read the first."""
+    parts = [part.strip() for part in text.split(",")]
+    return [one_of("--format", part, ("parquet", "webdataset")) for part in dict.fromkeys(parts)]
+
+
+def settings(written: Sequence[str]) -> dict[str, str]:
+    """Values by name, each written NAME=VALUE."""
+    pairs = [text.partition("=") for text in written]
+    for name, equals, _ in pairs:
+        if not equals:
+            raise InputError(f"--set takes NAME=VALUE, not {name!r}")
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def share(option: str, text: str) -> float:
+    """A fraction, written as one or in per cent."""
+    try:
+        fraction = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        fraction = -1.0
+    if not 0 <= fraction <= 1:
+        raise InputError(f"{option} is a share such as 1% or 0.01, not {text!r}")
+    return fraction
+
+
+def classes(option: str, text: str, names: Sequence[str]) -> list[int]:
+    """Class numbers, written a,b,c by name or number."""
+    return sorted({class_named(option, part, names) for part in text.split(",")})
+
+
+def class_named(option: str, text: str, names: Sequence[str]) -> int:
+    """The number of the class of this name or number."""
+    from crafting.registry import nearest
+
+    name = text.strip()
+    if name in names:
+        return names.index(name)
+    if name.isdigit() and int(name) < len(names):
+        return int(name)
+    raise InputError(f"{option}: no class is called {name!r}: {nearest(name, names)}")
+
+
+def target_map(text: str, names: Sequence[str], protected: Sequence[int]) -> list[int]:
+    """The class that each class is pulled towards, written a:b,c:d; unprotected classes point at
+    themselves, every protected one at another."""
+    pairs = [part.partition(":")[::2] for part in text.split(",")]
+    chosen = {
+        class_named("--target-map", a, names): class_named("--target-map", b, names)
+        for a, b in pairs
+    }
+    wrong = [names[label] for label in protected if chosen.get(label, label) == label]
+    if wrong:
+        raise InputError(
+            f"--target-map gives no other class for {', '.join(wrong)}: every protected class "
+            "needs one"
+        )
+    return [chosen.get(label, label) for label in range(len(names))]
