@@ -65,8 +65,7 @@ class LocalTarget:
         incoming = self._beside("incoming")
         shutil.rmtree(incoming, ignore_errors=True)
         try:
-            incoming.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copytree(staged, incoming, copy_function=_link)
+            _link_tree(staged, incoming)
             self._swap(incoming)
         except OSError as problem:
             shutil.rmtree(incoming, ignore_errors=True)
@@ -92,7 +91,17 @@ class LocalTarget:
         return self.path.with_name(f".{self.path.name}.{what}")
 
 
-def _link(source: str, target: str) -> None:
+def _link_tree(source: Path, target: Path) -> None:
+    target.mkdir(parents=True)
+    for path in sorted(source.rglob("*")):
+        within = target / path.relative_to(source)
+        if path.is_dir():
+            within.mkdir()
+        else:
+            _link(path, within)
+
+
+def _link(source: Path, target: Path) -> None:
     """A hard link where the file system allows it: shards are never written again in place."""
     try:
         os.link(source, target)
