@@ -96,7 +96,8 @@ def _sample(pid: int, workdir: Path, peaks: dict[str, float], done: threading.Ev
 def _stage(workdir: Path) -> str:
     seconds = workdir / "seconds.json"
     finished = json.loads(seconds.read_text()) if seconds.exists() else {}
-    return next(stage for stage in ("fit", "craft", "verify", "card") if stage not in finished)
+    stages = ("fit", "craft", "verify", "card")
+    return next((stage for stage in stages if stage not in finished), "publish")
 
 
 def _note(peaks: dict[str, float], name: str, pid: int) -> None:
