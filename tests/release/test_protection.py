@@ -12,7 +12,7 @@ from clean_data import Run
 @pytest.mark.slow
 def test_digits_hold_as_in_the_demo(run: Run, tmp_path: Path) -> None:
     arguments = ("--to", tmp_path / "out", "--workdir", tmp_path / "w", "--workers", "2")
-    method = ("--method", "sep-fa-mi", "--budget", "linf:16", "--set", "step_levels=4")
+    method = ("--method", "tap", "--budget", "linf:16", "--set", "step_levels=2")
     result = run("push", "sample:mnist5k", *arguments, *method, "--seed", "1", "--json")
     assert result.exit_code == 0, result.stderr
     trials = json.loads(result.stdout)["trials"]
