@@ -31,6 +31,7 @@ from torch import Tensor
 
 from crafting.descent import image_gradient
 from crafting.nets import Net, build, compute_dtype, for_crafting
+from release.staging import processor
 
 RESULT = Path(__file__).parent / "results" / "engine.json"
 CPU = torch.device("cpu")
@@ -134,16 +135,11 @@ def _record(rates: Rates, agreement: float, options: argparse.Namespace) -> dict
         "engine_precision": str(compute_dtype(CPU)),
         "batch": options.batch,
         "threads": options.threads,
-        "processor": _processor(),
+        "processor": processor(),
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
         "python": platform.python_version(),
     }
-
-
-def _processor() -> str:
-    capabilities = torch.cpu.get_capabilities()
-    return str(capabilities.get("cpu_name") or platform.processor())
 
 
 def _show(record: dict[str, object]) -> None:

@@ -9,6 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from release.staging import processor
+
 RESULTS = Path(__file__).with_name("results")
 _VERSIONED = ("protect-release", "torch", "torchvision", "accelerate", "datasets", "pyarrow")
 
@@ -26,16 +28,9 @@ def _here() -> dict[str, Any]:
 
     gpus = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "gpus": gpus,
         "python": platform.python_version(),
         "versions": {name: version(name) for name in _VERSIONED},
     }
-
-
-def _processor() -> str:
-    facts = Path("/proc/cpuinfo")
-    lines = facts.read_text().splitlines() if facts.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()

@@ -84,7 +84,6 @@ class ReleasePlan:
     net_size: int
     fit_rows: int
     seed: str
-    seed_typed: bool
 
     formats: list[Format]
     encoding: Encoding
@@ -110,10 +109,6 @@ class ReleasePlan:
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
-
-    @property
-    def is_labelled(self) -> bool:
-        return self.source["label_column"] is not None
 
     def configured(self) -> Method:
         """The method with every option as planned."""

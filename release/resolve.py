@@ -105,7 +105,6 @@ def _plan(found: _Found) -> ReleasePlan:
         net_size=net_size,
         fit_rows=_fit_rows(options, rows, net_size),
         seed=_seed(options, found.target),
-        seed_typed=options.seed is not None,
         formats=choices.formats(options.format),
         encoding=choices.one_of("--encoding", options.encoding, ("png", "webp")),
         rows_per_shard=options.rows_per_shard or _rows_per_shard(rows),

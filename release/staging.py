@@ -104,20 +104,17 @@ def _unprotected(records: Sequence[ShardRecord]) -> list[int]:
 def _hardware(plan: ReleasePlan) -> dict[str, Any]:
     return {
         "device": plan.device,
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "workers": plan.workers,
     }
 
 
-def _processor() -> str:
-    """The processor's name where the system tells it."""
-    facts = Path("/proc/cpuinfo")
-    if facts.exists():
-        for line in facts.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+def processor() -> str:
+    """The processor's name, as far as it can be told."""
+    import torch
+
+    return str(torch.cpu.get_capabilities().get("cpu_name") or platform.processor())
 
 
 def _draw_plots(plan: ReleasePlan, report: Report, folder: Path) -> None:
