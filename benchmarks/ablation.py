@@ -58,7 +58,7 @@ def _push(name: str, source: str, rows: int, seed: int, place: Path) -> dict[str
     method = name.partition(",")[0]
     settings = [part for setting in METHODS[name] for part in ("--set", setting)]
     command = [
-        *(sys.executable, "-m", "release", "push", source, "--to", str(place / "release")),
+        *(sys.executable, "-m", "release", "push", source, "--to", str(place / name)),
         *("--workdir", str(place / "work"), "--method", method, *settings, "--rows", str(rows)),
         *("--seed", str(seed), "--preset", "quick", "--max-accuracy", "1", "--json"),
     ]

@@ -1,4 +1,5 @@
-"""The README.md of a release: YAML that `load_dataset` and the Hub read, and a text for people."""
+"""The README.md of a dataset: YAML that `load_dataset` and the Hub read, and a text for people,
+which stands between two marks so that what its owner wrote around it can be kept."""
 
 from __future__ import annotations
 
@@ -8,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from cards.facts import CardFacts, budget_in_words
-from cards.markdown import escaped, fenced, percent, spanned
+from cards.kept import marked
+from cards.markdown import escaped, fenced, percent
+from cards.tables import all_rows, measured_table, new_rows_alone, releases_table
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -27,7 +30,7 @@ _LISTED_CLASSES = 50
 
 
 def render(facts: CardFacts) -> str:
-    """The whole README.md, ending in a newline."""
+    """The whole README.md, ending in a newline; `cards.kept.merge` puts it over an older one."""
     template = _environment().get_template("card.md.j2")
     classes = list(facts.class_names)
     body = template.render(
@@ -35,8 +38,13 @@ def render(facts: CardFacts) -> str:
         budget=budget_in_words(facts.budget),
         classes=classes[:_LISTED_CLASSES],
         further_classes=len(classes) - len(classes[:_LISTED_CLASSES]),
+        has_grown=len(facts.releases) > 1,
+        measured_table=measured_table(facts),
+        all_rows=all_rows(facts),
+        new_rows_alone=new_rows_alone(facts),
+        releases_table=releases_table(facts.releases),
     )
-    return f"---\n{front_matter(facts)}\n---\n\n{body.strip()}\n"
+    return f"---\n{front_matter(facts)}\n---\n\n{marked(body.strip())}\n"
 
 
 def front_matter(facts: CardFacts) -> str:
@@ -48,7 +56,7 @@ def front_matter(facts: CardFacts) -> str:
         pretty_name=facts.pretty_name,
         task_categories=["image-classification"],
         size_categories=[size_category(facts.released)],
-        tags=[*_TAGS, facts.method],
+        tags=[*_TAGS, *dict.fromkeys(entry.method for entry in facts.releases)],
         configs=[_default_config(facts)],
         dataset_info=_dataset_info(facts),
     )
@@ -87,7 +95,6 @@ def _environment() -> Environment:
         "md": escaped,
         "fenced": fenced,
         "percent": percent,
-        "spanned": spanned,
         "quoted": _quoted,
         "count": "{:,}".format,
     }

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from datetime import date
+from typing import Any, Literal, get_args
 
+Rows = Literal["release", "new"]
 Span = tuple[float, float, float]
 """Mean, least and greatest of a figure over seeds, as fractions."""
 
@@ -17,11 +19,13 @@ Span = tuple[float, float, float]
 @dataclass(frozen=True)
 class Measured:
     """One victim under one countermeasure (`none`: plain training) over `seeds` seeds; accuracies
-    on clean test images, as fractions."""
+    on clean test images, as fractions. rows: `release` where it trained on all rows that readers
+    get, or a sample of them, `new` where only on those that the release adds."""
 
     victim: str
     held_out: bool
     countermeasure: str
+    rows: Rows
     seeds: int
     clean: Span
     protected: Span
@@ -29,9 +33,42 @@ class Measured:
     renamed: Span
 
     def __post_init__(self) -> None:
+        if self.rows not in get_args(Rows):
+            raise ValueError(f"{self.victim} trained on {self.rows!r} rows: {get_args(Rows)}")
         for name in ("clean", "protected", "peak", "renamed"):
             if not all(0 <= figure <= 1 for figure in getattr(self, name)):
                 raise ValueError(f"{self.victim} {name} is {getattr(self, name)}: give fractions")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseEntry:
+    """One release of the dataset.
+
+    date: YYYY-MM-DD; rows: those that it added, all of them released; total: the released rows of
+    the dataset with it; measured: what plain victims came to on all rows and, where it added to
+    others, on the new ones alone (those under a countermeasure are not looked at), empty where it
+    was not verified.
+    """
+
+    name: str
+    date: str
+    method: str
+    budget: str
+    rows: int
+    total: int
+    measured: Sequence[Measured]
+
+    def __post_init__(self) -> None:
+        _refuse_blanks(self, f"release {self.name}")
+        if not _is_day(self.date):
+            raise ValueError(f"release {self.name} is of {self.date!r}: give YYYY-MM-DD")
+
+    def learnt_most(self, rows: Rows) -> Measured | None:
+        """The plain victim that scored highest after training on these rows, among those held out
+        where there are any; None where none was trained on them."""
+        plain = [m for m in self.measured if m.rows == rows and m.countermeasure == "none"]
+        judged = [m for m in plain if m.held_out] or plain
+        return max(judged, key=lambda m: m.protected[0], default=None)
 
 
 @dataclass(frozen=True)
@@ -44,16 +81,29 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class CardFacts:
-    """The facts of one release, of one split.
+    """The facts of a dataset, of one split, as its newest release leaves it.
+
+    About all releases together: rows = released + quarantined, which counts rows by reason;
+    unprotected_rows are released unchanged; class_names, features (None where only tars are
+    published), num_bytes and download_size; data_files, the globs of the default config, and
+    tar_files, those of the WebDataset copy, one glob a release. releases: every one, the oldest
+    first.
+
+    About the newest, called `release`, which is the last of them: method, budget (written as
+    `linf:8`), preset, measured, gate, flags, psnr, ssim, max_level, conversions (rows by what was
+    changed to make them 8-bit grey or RGB) and shown_clean_rows. gate says in a sentence how it was
+    judged, or None where nothing was verified (measured is then empty). sampled: of the rows that
+    victims trained on, how many were published before, of how many, and how many are new; None
+    where no release came before. psnr in dB is None where no pixel changed; max_level in grey
+    levels of 255.
 
     repo_id: where readers find it on the Hub, or None for a folder. source_name: None where the
-    owner keeps it to itself. rows = released + quarantined, which counts rows by reason;
-    conversions counts rows by what was changed to make them 8-bit grey or RGB; unprotected_rows are
-    released unchanged. budget is written as `linf:8`. gate says in a sentence how the release was
-    judged, or None where nothing was verified (measured is then empty). psnr in dB is None where no
-    pixel changed; max_level in grey levels of 255. features is None where only tars are published.
-    data_files are the globs of the default config, tar_files those of the WebDataset copy.
+    owner keeps it to itself. source_is_public: whether anyone can read the clean originals.
     """
+
+    release: str
+    releases: Sequence[ReleaseEntry]
+    source_is_public: bool
 
     pretty_name: str
     repo_id: str | None
@@ -77,6 +127,7 @@ class CardFacts:
     preset: str
 
     measured: Sequence[Measured]
+    sampled: tuple[int, int, int] | None
     gate: str | None
     flags: Sequence[str]
     psnr: float | None
@@ -92,13 +143,14 @@ class CardFacts:
     tool: str
 
     def __post_init__(self) -> None:
-        _refuse_blanks(self)
+        _refuse_blanks(self, "the card")
         lost = self.rows - self.released - sum(self.quarantined.values())
         if lost:
             raise ValueError(
                 f"{self.rows} rows were read, but released and quarantined ones differ from that "
                 f"by {lost}: count every row once"
             )
+        _demand_chain(self.releases, self.release, self.released)
         if bool(self.measured) != (self.gate is not None):
             raise ValueError("a verdict needs measured victims, and measured victims a verdict")
 
@@ -106,12 +158,45 @@ class CardFacts:
     def is_verified(self) -> bool:
         return bool(self.measured)
 
+    @property
+    def measured_alone(self) -> bool:
+        """Whether victims trained on the new rows alone, too."""
+        return any(measured.rows == "new" for measured in self.measured)
 
-def _refuse_blanks(facts: CardFacts) -> None:
+    @property
+    def new_rows(self) -> int:
+        """How many rows the newest release gave to its victims."""
+        return self.releases[-1].rows if self.sampled is None else self.sampled[2]
+
+
+def _refuse_blanks(facts: CardFacts | ReleaseEntry, owner: str) -> None:
     for field in fields(facts):
         value = getattr(facts, field.name)
-        if value == "" or (field.name == "data_files" and not value):
-            raise ValueError(f"the card has no {field.name}: a missing fact is not left blank")
+        if value == "" or (field.name in ("data_files", "releases") and not value):
+            raise ValueError(f"{owner} has no {field.name}: a missing fact is not left blank")
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+def _demand_chain(releases: Sequence[ReleaseEntry], last: str, released: int) -> None:
+    total = 0
+    for entry in releases:
+        total += entry.rows
+        if entry.total != total:
+            raise ValueError(
+                f"release {entry.name} counts {entry.total} rows in all, but it and those before "
+                f"it added {total}"
+            )
+    if (releases[-1].name, total) != (last, released):
+        raise ValueError(
+            f"the card is of release {last} with {released} rows, but the last one listed is "
+            f"{releases[-1].name} with {total}"
+        )
 
 
 _BUDGETS = {

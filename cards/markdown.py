@@ -7,6 +7,7 @@ whatever could mean something becomes a numeric character reference, which never
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup
 
@@ -31,7 +32,15 @@ def fenced(text: str, language: str = "") -> Markup:
     """The text as a code block that it cannot close."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
-    return Markup(f"{fence}{language}\n{text.strip()}\n{fence}")
+    lines = text.strip("\r\n")
+    return Markup(f"{fence}{language}\n{lines}\n{fence}")
+
+
+def table(header: Sequence[str], lines: Iterable[Sequence[object]]) -> Markup:
+    """A table of these cells, each shown as it is written unless it is Markdown already."""
+    ruled = (header, [Markup("---")] * len(header), *lines)
+    cells = [[c if isinstance(c, Markup) else escaped(c) for c in line] for line in ruled]
+    return Markup("\n").join(Markup("| {} |").format(Markup(" | ").join(line)) for line in cells)
 
 
 def percent(share: float) -> str:

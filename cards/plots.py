@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cards.facts import ReleaseEntry
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -24,6 +26,8 @@ _TILE = 128
 _GAP = 4
 _HEADING = 14
 _AMPLIFIED = 16
+_NAMED_RELEASES = 16
+"""More names than these along an axis would overlap."""
 _NAMED_CLASSES = 20
 """Up to this many classes are named along the confusion matrix; more would overlap."""
 
@@ -50,18 +54,51 @@ def accuracy_plot(curves: Sequence[Curve], num_classes: int, out: Path) -> None:
 
 
 def _draw_curve(axes: Axes, curve: Curve, chance: float) -> None:
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
+    from matplotlib.ticker import MaxNLocator
 
     pairs = ((curve.clean, _CLEAN, "clean images"), (curve.protected, _PROTECTED, "this release"))
     for values, colour, label in pairs:
         axes.plot(range(1, len(values) + 1), values, color=colour, label=label, marker=".")
     axes.axhline(chance, color=_CHANCE, linestyle="--", linewidth=1, label="chance")
-    axes.set(title=curve.victim, xlabel="epoch", ylim=(0, 1.03))
-    axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.set(title=curve.victim, xlabel="epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _as_accuracies(axes)
+
+
+def _as_accuracies(axes: Axes) -> None:
+    axes.set_ylim(0, 1.03)
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
+    axes.yaxis.set_major_formatter(_percent())
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.3)
+
+
+def releases_plot(releases: Sequence[ReleaseEntry], out: Path) -> None:
+    """`out` is a PNG: for each release (the oldest first) the final accuracy of the held-out victim
+    that learnt most from all rows, beside its clean twin; a gap where a release was not verified.
+    ValueError where none was."""
+    found = [entry.learnt_most("release") for entry in releases]
+    if not any(found):
+        raise ValueError("no release was verified, so there is nothing to draw")
+    figure = _figure(max(3.6, 1.6 + 0.5 * min(len(releases), _NAMED_RELEASES)), 3.4)
+    axes = figure.subplots()
+    pairs = (("clean", _CLEAN, "clean images"), ("protected", _PROTECTED, "these releases"))
+    for kind, colour, label in pairs:
+        values = [np.nan if best is None else getattr(best, kind)[0] for best in found]
+        axes.plot(range(len(found)), values, color=colour, label=label, marker="o")
+    _name_releases(axes, [entry.name for entry in releases])
+    _as_accuracies(axes)
+    axes.set(title="what was learnt from all rows", ylabel="accuracy on clean test images")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    _save(figure, out)
+
+
+def _name_releases(axes: Axes, names: Sequence[str]) -> None:
+    """Names along the axis, every so many where all would overlap; the newest is always one."""
+    step = -(-len(names) // _NAMED_RELEASES)
+    named = range(len(names) - 1, -1, -step)
+    axes.set_xticks(named, [_plain(names[at]) for at in named], rotation=45, fontsize=8)
+    axes.set_xlim(-0.5, len(names) - 0.5)
 
 
 def confusion_plot(

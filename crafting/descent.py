@@ -69,3 +69,13 @@ def furthest(budget: Budget, direction: Tensor) -> Tensor:
     assert isinstance(budget, Linf | L2), f"{budget} has no edge"
     levels = budget.levels if isinstance(budget, Linf) else budget.radius * 255
     return budget.step(direction, levels)
+
+
+def scattered(walk: Walk, noise: Tensor) -> Tensor:
+    """Where a walk may start: N(0,1) noise (B,C,H,W) times the bound of Linf, clipped to it; within
+    L2 a random place on its sphere."""
+    if isinstance(walk.budget, Linf):
+        start = noise * (walk.budget.levels / 255)
+    else:
+        start = furthest(walk.budget, noise)
+    return walk.budget.project(walk.clean + start, walk.clean)

@@ -41,7 +41,8 @@ class Context:
     shape is (C,H,W), or None where images differ in size; net_size is the side in pixels that nets
     resize to; seed and row_key are secret: row_key gives a row's digest, which depends on its image
     bytes and label but not on its place; target_map[y] is the class that class y is pulled towards,
-    where the owner chose one; progress(done, total) tells how far fit has come.
+    where the owner chose one; fit_share is the share of the source's rows that the split handed to
+    fit holds; progress(done, total) tells how far fit has come.
     """
 
     num_classes: int
@@ -55,6 +56,7 @@ class Context:
     accelerator: Accelerator | None = None
     scratch: Path | None = None
     target_map: tuple[int, ...] | None = None
+    fit_share: float = 1.0
     progress: Callable[[int, int], None] = field(default=_silent)
 
     def noise(
@@ -107,6 +109,11 @@ class Method(ABC):
     def fit(self, data: Split, ctx: Context) -> State:
         """The tensors that crafting needs, from the whole split (or a sample of it)."""
         return {}
+
+    @property
+    def has_fit(self) -> bool:
+        """Whether `fit` leaves anything."""
+        return type(self).fit is not Method.fit
 
     def fit_key(self) -> dict[str, Any]:
         """The options that `fit` reads: where they are equal, a State can be used again."""

@@ -8,7 +8,7 @@ All of them share one State, so that the same run serves sep, sep-fa, sep-fa-vr,
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -74,7 +74,8 @@ class SurrogateMethod(Method):
         return {"surrogate": self.surrogate, "checkpoints": self.checkpoints, "recipe": recipe}
 
     def fit(self, data: Split, ctx: Context) -> State:
-        """The checkpoints and their class centres, equal on every rank."""
+        """The checkpoints and their class centres, equal on every rank. A split that holds a share
+        of the source's rows is trained on for as many steps as all of them would be."""
         weights = self._trained(data, ctx)
         nets = [self._net(each, ctx) for each in weights]
         state = {
@@ -86,27 +87,32 @@ class SurrogateMethod(Method):
 
     def load_checkpoints(self, state: State, ctx: Context) -> list[Net]:
         """The nets of the run, the earliest first, ready for crafting and all in memory."""
-        return [self._net(_inside(state, _folder(k)), ctx) for k in range(self.checkpoints)]
+        return [self._net(inside(state, _folder(k)), ctx) for k in range(self.checkpoints)]
 
     def load_last(self, state: State, ctx: Context) -> Net:
         """The net as it was when training ended, ready for crafting."""
-        return self._net(_inside(state, _folder(self.checkpoints - 1)), ctx)
+        return for_crafting(self.load_unfolded(state, ctx), ctx.device)
+
+    def load_unfolded(self, state: State, ctx: Context) -> Net:
+        """The same with the weights that were trained, in float32 and in eval mode, on CPU."""
+        return self._loaded(inside(state, _folder(self.checkpoints - 1)), ctx)
 
     def _trained(self, data: Split, ctx: Context) -> list[State]:
         kept: list[State] = []
-        epochs = _kept_epochs(self.surrogate_epochs, self.checkpoints)
+        recipe = self._recipe_for(ctx)
+        epochs = _kept_epochs(recipe.epochs, self.checkpoints)
         seeds = ctx.shared("surrogate").integers(2**31, size=2)
         net = build(self.surrogate, ctx.num_classes, ctx.net_size, seed=int(seeds[0]))
 
         def keep(epoch: int, stats: EpochStats) -> None:
             if epoch in epochs:
                 kept.append(_agreed(net, ctx))
-            ctx.progress(epoch, self.surrogate_epochs)
+            ctx.progress(epoch, recipe.epochs)
 
         train(
             net,
             data,
-            self.recipe(),
+            recipe,
             device=ctx.device,
             seed=int(seeds[1]),
             accelerator=ctx.accelerator,
@@ -114,10 +120,18 @@ class SurrogateMethod(Method):
         )
         return kept
 
+    def _recipe_for(self, ctx: Context) -> Recipe:
+        """As many optimiser steps on a share of the source's rows as on all of them."""
+        recipe = self.recipe()
+        return replace(recipe, epochs=round(recipe.epochs / ctx.fit_share))
+
     def _net(self, weights: State, ctx: Context) -> Net:
+        return for_crafting(self._loaded(weights, ctx), ctx.device)
+
+    def _loaded(self, weights: State, ctx: Context) -> Net:
         net = build(self.surrogate, ctx.num_classes, ctx.net_size)
         net.load_state_dict(weights)
-        return for_crafting(net, ctx.device)
+        return net.eval()
 
 
 def class_centres(nets: list[Net], data: Split, ctx: Context) -> Tensor:
@@ -136,7 +150,7 @@ def class_centres(nets: list[Net], data: Split, ctx: Context) -> Tensor:
         counts += members.sum(0)
         for total, net in zip(totals, nets, strict=True):
             total += members.T @ _features(net, x).double()
-    return _means(_over_ranks(totals, ctx), _over_ranks(counts, ctx))
+    return _means(over_ranks(totals, ctx), over_ranks(counts, ctx))
 
 
 def target_classes(ctx: Context, shift: int) -> Tensor:
@@ -156,7 +170,8 @@ def _folder(k: int) -> str:
     return f"checkpoint-{k:02d}"
 
 
-def _inside(state: State, folder: str) -> State:
+def inside(state: State, folder: str) -> State:
+    """The tensors of one folder of a State, by the rest of their names."""
     prefix = folder + "/"
     return {name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)}
 
@@ -171,7 +186,8 @@ def _agreed(net: Net, ctx: Context) -> State:
     return {name: value.cpu().contiguous() for name, value in copies.items()}
 
 
-def _over_ranks(values: Tensor, ctx: Context) -> Tensor:
+def over_ranks(values: Tensor, ctx: Context) -> Tensor:
+    """The sum of what every rank has, on every rank."""
     if ctx.accelerator is None or ctx.world == 1:
         return values
     total: Tensor = ctx.accelerator.reduce(values, reduction="sum")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from crafting.registry import Preset
 from evaluation.gate import Gate
+from evaluation.scoring import percent
 from evaluation.verify import Trial
 
 _WEAK_TWIN = 0.25
@@ -24,13 +25,24 @@ class Flag:
 
 @dataclass(frozen=True)
 class Doubted:
-    """What the checks look at."""
+    """What the checks look at. source_is_public: whether anyone can read the clean originals;
+    typed_seed: whether the secret seed was typed and not drawn."""
 
     trials: Sequence[Trial]
     num_classes: int
     gate: Gate
     license: str | None
     preset: Preset
+    source_is_public: bool = False
+    typed_seed: bool = False
+
+    @property
+    def whole(self) -> list[Trial]:
+        """The trials that the gate may look at: on all rows of the release."""
+        return [trial for trial in self.trials if trial.rows == "release"]
+
+    def allowed(self, trial: Trial) -> float:
+        return self.gate.threshold(trial, self.num_classes)
 
 
 Check = Callable[[Doubted], str | None]
@@ -53,18 +65,18 @@ def _not_verified(facts: Doubted) -> str | None:
 
 
 def _not_held_out(facts: Doubted) -> str | None:
-    same = [trial for trial in facts.trials if not trial.held_out]
+    same = [trial for trial in facts.whole if not trial.held_out]
     if not same:
         return None
     text = f"The noise was made with the architecture of {_names(same)}, which flatters its figure"
-    if len(same) == len(facts.trials):
+    if len(same) == len(facts.whole):
         return f"{text}; no victim was held out."
     return f"{text}; the gate looks at the others."
 
 
 def _weak_twin(facts: Doubted) -> str | None:
     chance = 1 / facts.num_classes
-    weak = [t for t in facts.trials if (t.clean - chance) / (1 - chance) < _WEAK_TWIN]
+    weak = [t for t in facts.whole if (t.clean - chance) / (1 - chance) < _WEAK_TWIN]
     if not weak:
         return None
     return (
@@ -74,7 +86,7 @@ def _weak_twin(facts: Doubted) -> str | None:
 
 
 def _few_epochs(facts: Doubted) -> str | None:
-    short = [t for t in facts.trials if t.epochs < _FEW_EPOCHS or t.drift > _STILL_MOVING]
+    short = [t for t in facts.whole if t.epochs < _FEW_EPOCHS or t.drift > _STILL_MOVING]
     if not short:
         return None
     return (
@@ -102,11 +114,7 @@ def _renamed_above_gate(facts: Doubted) -> str | None:
 
 
 def _above_gate(facts: Doubted, figure: Callable[[Trial], float], text: str) -> str | None:
-    above = [
-        trial
-        for trial in facts.trials
-        if trial.is_plain and figure(trial) > facts.gate.threshold(trial, facts.num_classes)
-    ]
+    above = [t for t in facts.whole if t.is_plain and figure(t) > facts.allowed(t)]
     if not above:
         return None
     sentence = text.format(victims=_names(above))
@@ -114,11 +122,7 @@ def _above_gate(facts: Doubted, figure: Callable[[Trial], float], text: str) -> 
 
 
 def _countered(facts: Doubted) -> str | None:
-    above = [
-        trial
-        for trial in facts.trials
-        if not trial.is_plain and trial.protected > facts.gate.threshold(trial, facts.num_classes)
-    ]
+    above = [t for t in facts.whole if not t.is_plain and t.protected > facts.allowed(t)]
     if not above:
         return None
     tried = ", ".join(dict.fromkeys(trial.countermeasure for trial in above))
@@ -143,6 +147,52 @@ def _small_networks(facts: Doubted) -> str | None:
     return "Only small networks were trained, for few epochs; larger ones may learn more."
 
 
+def _new_rows_alone(facts: Doubted) -> str | None:
+    plain = [trial for trial in facts.trials if trial.rows == "new" and trial.is_plain]
+    # Rows so few that the clean twin learnt nothing from them show nothing.
+    above = [t for t in plain if t.protected > facts.allowed(t) >= 0]
+    if not above:
+        return None
+    most = max(above, key=lambda trial: trial.protected)
+    return (
+        f"By themselves the {most.train_rows:,} new rows teach {_names(above)} more than the gate "
+        f"would allow: up to {percent(most.protected)}, where as many clean ones teach "
+        f"{percent(most.clean)}; the gate looks only at old and new rows together."
+    )
+
+
+def _source_public(facts: Doubted) -> str | None:
+    if not facts.source_is_public:
+        return None
+    return (
+        "The clean originals are public: whoever has both can subtract the changes, or train on "
+        "the originals."
+    )
+
+
+def _typed_seed(facts: Doubted) -> str | None:
+    if not facts.typed_seed:
+        return None
+    return (
+        "The secret seed was typed and not drawn at random: whoever guesses it knows the random "
+        "choices behind the changes."
+    )
+
+
+def _raised_gate(facts: Doubted) -> str | None:
+    if not facts.whole:
+        return None
+    # The worst by the default gate: a raised one might find another victim worse, and allow it.
+    worst = Gate().judge(facts.whole, facts.num_classes).worst
+    usual = Gate().threshold(worst, facts.num_classes)
+    if facts.allowed(worst) <= usual:
+        return None
+    return (
+        f"The owner's gate allows a {worst.victim} {percent(facts.allowed(worst))}, more than the "
+        f"{percent(max(usual, 0))} of the default gate."
+    )
+
+
 CHECKS: dict[str, Check] = {
     "not-verified": _not_verified,
     "victim-not-held-out": _not_held_out,
@@ -154,4 +204,8 @@ CHECKS: dict[str, Check] = {
     "one-seed": _one_seed,
     "no-license": _no_license,
     "small-networks-only": _small_networks,
+    "new-rows-alone": _new_rows_alone,
+    "source-public": _source_public,
+    "typed-seed": _typed_seed,
+    "raised-gate": _raised_gate,
 }

@@ -27,15 +27,16 @@ class Gate:
     """A release holds where the worst held-out victim keeps at most `max_ratio` of the accuracy
     above chance of its clean twin, or, where given, at most `max_accuracy` (a fraction).
 
-    Only plain training is judged, unless nothing else was tried: under a countermeasure no method
-    is expected to hold (the card says so). Where no victim is held out, all are judged.
+    Only victims of all the release's rows are judged: new rows alone are too few to be told from
+    clean ones. Of these only plain training, unless nothing else was tried: under a countermeasure
+    no method is expected to hold (the card says so). Where no victim is held out, all are judged.
     """
 
     max_ratio: float = 0.5
     max_accuracy: float | None = None
 
     def judge(self, trials: Sequence[Trial], num_classes: int) -> Verdict:
-        """The verdict on these trials; ValueError where there are none."""
+        """The verdict on these trials; ValueError where none is of all the release's rows."""
         judged = _judged(trials)
         excess = [trial.protected - self.threshold(trial, num_classes) for trial in judged]
         worst = judged[excess.index(max(excess))]
@@ -56,9 +57,13 @@ class Gate:
 
 
 def _judged(trials: Sequence[Trial]) -> list[Trial]:
-    if not trials:
-        raise ValueError("no victim was trained, so nothing can be judged: verify first")
-    plain = [trial for trial in trials if trial.is_plain] or list(trials)
+    whole = [trial for trial in trials if trial.rows == "release"]
+    if not whole:
+        raise ValueError(
+            "no victim was trained on all rows of the release, so nothing can be judged: verify "
+            "first"
+        )
+    plain = [trial for trial in whole if trial.is_plain] or whole
     return [trial for trial in plain if trial.held_out] or plain
 
 

@@ -38,13 +38,16 @@ def read_release(
     net_size: int,
     folder: Path,
     seed: int = 0,
+    pairs: np.ndarray | None = None,
 ) -> PixelSplit:
     """The rows of these shards at net size, memory-mapped uint8 (N,C,S,S), in the order of rows.
 
     C is 1 where every image has one channel, else 3. A row is known by the digits that end its
-    image's name or its key. `folder` appears only when complete: pixels.npy, rows.npy, targets.npy
-    where labelled, split.json. ValueError for rows without a number or with the same one. Memory
-    does not grow with the number of rows.
+    image's name or its key; where `pairs` (M,2) int64 are given, only rows numbered as in the
+    second column are read, and are known by the first from then on. `folder` appears only when
+    complete: pixels.npy, rows.npy, targets.npy where labelled, split.json. ValueError for rows
+    without a number, with the same one, or that are not there. Memory does not grow with the number
+    of rows.
     """
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -52,7 +55,10 @@ def read_release(
     data = _open(files, format, part / "arrow")
     columns = _columns(data.column_names, format, image_column, label_column)
     data = _without_pixels(data, columns)
-    _write(data, columns, part, net_size)
+    numbers = np.fromiter(_numbers(data, columns), dtype=np.int64, count=len(data))
+    if pairs is not None:
+        data, numbers = _paired(data, numbers, pairs)
+    _write(data, numbers, columns, part, net_size)
     (part / "split.json").write_text(json.dumps({"num_classes": num_classes, "seed": seed}))
     del data  # its Arrow files are mapped, and are removed next
     shutil.rmtree(part / "arrow")
@@ -92,9 +98,23 @@ def _without_pixels(data: Dataset, columns: _Columns) -> Dataset:
     return data.select_columns(kept).cast_column(columns.image, datasets.Image(decode=False))
 
 
-def _write(data: Dataset, columns: _Columns, folder: Path, net_size: int) -> None:
+def _paired(data: Dataset, numbers: np.ndarray, pairs: np.ndarray) -> tuple[Dataset, np.ndarray]:
+    """The rows that are paired, and the numbers that they are known by."""
+    known = dict(zip(pairs[:, 1].tolist(), pairs[:, 0].tolist(), strict=True))
+    chosen = [place for place, number in enumerate(numbers.tolist()) if number in known]
+    if len(chosen) != len(known):
+        raise ValueError(
+            f"{len(known)} rows are to be read from the shards, and {len(chosen)} of them are "
+            "there: craft them again"
+        )
+    renumbered = [known[number] for number in numbers[chosen].tolist()]
+    return data.select(chosen), np.asarray(renumbered, dtype=np.int64)
+
+
+def _write(
+    data: Dataset, numbers: np.ndarray, columns: _Columns, folder: Path, net_size: int
+) -> None:
     shape = (len(data), _channels(data, columns.image), net_size, net_size)
-    numbers = np.fromiter(_numbers(data, columns), dtype=np.int64, count=len(data))
     places = _places(numbers)
     pixels = np.lib.format.open_memmap(
         folder / "pixels.npy", mode="w+", dtype=np.uint8, shape=shape

@@ -19,11 +19,11 @@ from evaluation.flags import Doubted, Flag, raised
 from evaluation.gate import Gate, Verdict
 from evaluation.integrity import Visibility
 from evaluation.scoring import dominant_shift, percent
-from evaluation.verify import Outcome, Trial, pair
+from evaluation.verify import Outcome, Rows, Trial, pair
 
-__all__ = ["Gate", "Report", "Span", "Summary", "Verdict", "report_on", "table"]
+__all__ = ["Gate", "Report", "Sample", "Span", "Summary", "Verdict", "report_on", "table"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SCHEMA = Path(__file__).with_name("report.schema.json")
 
 
@@ -40,12 +40,23 @@ class Span(NamedTuple):
         return f"{percent(self.mean)} ({percent(self.low)} to {percent(self.high)})"
 
 
+class Sample(NamedTuple):
+    """The rows that victims of a release trained on which adds to others: of `published` rows of
+    the releases before, `old`, drawn by the seed, and its own `new` ones."""
+
+    old: int
+    published: int
+    new: int
+
+
 class Summary(NamedTuple):
-    """One victim under one countermeasure over all its seeds."""
+    """One victim under one countermeasure over all its seeds; rows: `release` or `new`, as in
+    `TrialSpec`."""
 
     victim: str
     held_out: bool
     countermeasure: str
+    rows: Rows
     seeds: int
     clean: Span
     protected: Span
@@ -57,11 +68,12 @@ class Summary(NamedTuple):
 class Report:
     """Facts of the release, every training, its trials, and what follows from them.
 
-    release: public facts, such as rows, method and budget; verdict is None where nothing was
-    verified.
+    release: public facts, such as rows, method and budget; sample is None where victims trained on
+    all rows of a first release; verdict is None where nothing was verified.
     """
 
     release: Mapping[str, Any]
+    sample: Sample | None
     outcomes: tuple[Outcome, ...]
     trials: tuple[Trial, ...]
     visibility: Visibility
@@ -76,6 +88,7 @@ class Report:
         return {
             "schema_version": SCHEMA_VERSION,
             "release": dict(self.release),
+            "sample": None if self.sample is None else self.sample._asdict(),
             "verdict": None if self.verdict is None else asdict(self.verdict),
             "gate": asdict(self.gate),
             "flags": [asdict(flag) for flag in self.flags],
@@ -97,10 +110,11 @@ class Report:
 
     @property
     def summaries(self) -> list[Summary]:
-        """The trials by victim and countermeasure, seeds taken together."""
-        groups: dict[tuple[str, str], list[Trial]] = defaultdict(list)
-        for trial in self.trials:
-            groups[trial.victim, trial.countermeasure].append(trial)
+        """The trials by rows, victim and countermeasure, seeds taken together; those on all rows
+        come first."""
+        groups: dict[tuple[str, str, Rows], list[Trial]] = defaultdict(list)
+        for trial in sorted(self.trials, key=lambda trial: trial.rows == "new"):
+            groups[trial.victim, trial.countermeasure, trial.rows].append(trial)
         return [_summary(group) for group in groups.values()]
 
 
@@ -116,17 +130,23 @@ def report_on(
     release: Mapping[str, Any],
     hardware: Mapping[str, Any],
     versions: Mapping[str, str],
+    sample: Sample | None = None,
+    source_is_public: bool = False,
+    typed_seed: bool = False,
 ) -> Report:
-    """The report on these trainings; without any, one that says that nothing was verified."""
+    """The report on these trainings; without any, one that says that nothing was verified.
+    ValueError where none is on all rows of the release."""
     trials = pair(outcomes, surrogate_name)
+    doubted = Doubted(trials, num_classes, gate, license, preset, source_is_public, typed_seed)
     return Report(
         release=release,
+        sample=sample,
         outcomes=tuple(outcomes),
         trials=tuple(trials),
         visibility=visibility,
         gate=gate,
         verdict=gate.judge(trials, num_classes) if trials else None,
-        flags=tuple(raised(Doubted(trials, num_classes, gate, license, preset))),
+        flags=tuple(raised(doubted)),
         hardware=hardware,
         versions=versions,
     )
@@ -143,6 +163,7 @@ def _summary(trials: Sequence[Trial]) -> Summary:
         first.victim,
         first.held_out,
         first.countermeasure,
+        first.rows,
         len(trials),
         clean=_span(trial.clean for trial in trials),
         protected=_span(trial.protected for trial in trials),
@@ -157,12 +178,27 @@ def _span(figures: Iterable[float]) -> Span:
 
 
 def table(report: Report) -> list[tuple[str, ...]]:
-    """The header and one line for each victim and countermeasure, as text in per cent."""
-    header = ("victim", "held out", "countermeasure", "clean", "protected", "peak", "renamed")
-    return [header, *(_cells(summary) for summary in report.summaries)]
+    """The header and one line for each victim, countermeasure and kind of rows, as text in per
+    cent. Every column is there; whoever shows it may leave out `trained on` and `countermeasure`
+    where they say the same in each line."""
+    return [_HEADER, *(_cells(summary) for summary in report.summaries)]
+
+
+_HEADER = (
+    "victim",
+    "held out",
+    "trained on",
+    "countermeasure",
+    "clean",
+    "protected",
+    "peak",
+    "renamed",
+)
+_TRAINED_ON: Mapping[Rows, str] = {"release": "all rows", "new": "new rows alone"}
 
 
 def _cells(row: Summary) -> tuple[str, ...]:
     figures = (row.clean, row.protected, row.peak, row.renamed)
     held_out = "yes" if row.held_out else "no"
-    return (row.victim, held_out, row.countermeasure, *map(str, figures))
+    trained_on = _TRAINED_ON[row.rows]
+    return (row.victim, held_out, trained_on, row.countermeasure, *map(str, figures))

@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +25,9 @@ from evaluation.scoring import Classes, accuracy, confusion, renamed_accuracy
 from evaluation.victims import Victim, is_held_out, victim
 
 Data = Literal["clean", "protected"]
+Rows = Literal["release", "new"]
+"""What a victim trains on: `release`, all rows that readers get or a sample of them; `new`, only
+the rows that this release adds."""
 _PROTOCOL = 1
 """Part of every key: raised when the same training would be scored in another way."""
 _CURVE_ROWS = 5000
@@ -42,6 +45,7 @@ class TrialSpec:
     data: Data
     preset: Preset
     epochs: int | None = None
+    rows: Rows = "release"
 
     @property
     def recipe(self) -> Recipe:
@@ -115,11 +119,14 @@ class Outcome:
 @dataclass(frozen=True)
 class Trial:
     """A victim trained on protected rows beside its clean twin; accuracies on the clean test rows
-    are fractions. drift: how far the protected accuracy still moved over the last three epochs."""
+    are fractions. train_rows: how many rows it trained on; drift: how far the protected accuracy
+    still moved over the last three epochs."""
 
     victim: str
     held_out: bool
     countermeasure: str
+    rows: Rows
+    train_rows: int
     seed: int
     epochs: int
     clean: float
@@ -235,7 +242,7 @@ def schedule(specs: Iterable[TrialSpec], world: int) -> list[list[TrialSpec]]:
 def pair(outcomes: Sequence[Outcome], surrogate_name: str | None = None) -> list[Trial]:
     """Each training on protected rows with its clean twin, in the order given. surrogate_name: the
     net that the method trained, if any. ValueError where a twin is missing."""
-    clean = {_twin(o.spec): o for o in outcomes if o.spec.data == "clean"}
+    clean = {o.spec: o for o in outcomes if o.spec.data == "clean"}
     return [
         _trial(outcome, _found(outcome.spec, clean), surrogate_name)
         for outcome in outcomes
@@ -243,16 +250,13 @@ def pair(outcomes: Sequence[Outcome], surrogate_name: str | None = None) -> list
     ]
 
 
-def _twin(spec: TrialSpec) -> tuple[str, str, int, str, int | None]:
-    return spec.victim, spec.countermeasure, spec.seed, spec.preset, spec.epochs
-
-
-def _found(spec: TrialSpec, clean: dict[tuple[Any, ...], Outcome]) -> Outcome:
-    twin = clean.get(_twin(spec))
+def _found(spec: TrialSpec, clean: dict[TrialSpec, Outcome]) -> Outcome:
+    twin = clean.get(replace(spec, data="clean"))
     if twin is None:
         raise ValueError(
             f"the {spec.victim} trained on protected rows ({spec.countermeasure}, seed "
-            f"{spec.seed}) has no clean twin: train it on the clean rows with the same recipe"
+            f"{spec.seed}, {spec.rows} rows) has no clean twin: train it on the same clean rows "
+            "with the same recipe"
         )
     return twin
 
@@ -264,6 +268,8 @@ def _trial(protected: Outcome, clean: Outcome, surrogate_name: str | None) -> Tr
         victim=spec.victim,
         held_out=is_held_out(_entry(spec), surrogate_name),
         countermeasure=spec.countermeasure,
+        rows=spec.rows,
+        train_rows=protected.train_rows,
         seed=spec.seed,
         epochs=len(protected.curve),
         clean=clean.final,

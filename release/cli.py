@@ -79,20 +79,29 @@ def push(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Protect SOURCE, verify the protection, and write the release.
+    """Protect SOURCE, verify the protection, and publish the release.
 
-    Example: protect-release push ./flowers --to ./flowers-protected --method sep-fa-vr
+    Where the target holds an earlier release, only the rows that are new since are protected and
+    added.
+
+    Example: protect-release push org/flowers --method sep-fa-vr
     """
     with _pipeline(options, as_json) as pipeline:
         if pipeline is None:
             return
         if dry_run:
-            _forecast(pipeline, pipeline.plan(options))
+            made = pipeline.plan(options)
+            if made is None:
+                _say_unchanged(pipeline)
+            else:
+                _forecast(pipeline, made)
             return
         try:
             pipeline.run(options)
         finally:
             _summarise(pipeline)  # a missed gate has a report too
+        if pipeline.made is None:
+            _say_unchanged(pipeline)
 
 
 @command
@@ -102,9 +111,12 @@ def plan(options: ReleaseOptions, *, as_json: AsJson = False) -> None:
     with _pipeline(options, as_json) as pipeline:
         if pipeline is not None:
             made = pipeline.plan(options)
+            if made is None:
+                _say_unchanged(pipeline)
+                return
             pipeline.terminal.result(f"plan in {pipeline.workdir.plan}")
             told = {"workdir": made.workdir, "not_published": made.not_published}
-            pipeline.terminal.json(told | made.public())
+            pipeline.terminal.json(told | made.public_view())
 
 
 @command
@@ -132,9 +144,48 @@ def card(workdir: WorkdirOption, as_json: AsJson = False) -> None:
 
 
 @command
-def publish(workdir: WorkdirOption, as_json: AsJson = False) -> None:
-    """Put the release that `card` made where readers find it, in one step."""
-    _stage(workdir, as_json, lambda pipeline, plan: pipeline.publish(plan))
+def publish(
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="[TARGET]", help="A reviewed Hub release, to be opened."),
+    ] = None,
+    workdir: Annotated[
+        str | None,
+        typer.Option(
+            "--workdir", help="Folder of a planned release, to be published as it was planned."
+        ),
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="Let everybody see TARGET.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put the release that `card` made where readers find it, in one step; or, with TARGET and
+    --public, open a release that was published privately to everybody."""
+    if workdir is not None and target is None and not public:
+        _stage(workdir, as_json, lambda pipeline, plan: pipeline.publish(plan))
+        return
+    if target is None or workdir is not None or not public:
+        raise InputError("publish takes --workdir, or a Hub TARGET with --public: choose one")
+    from release.published import open_to_everybody
+    from release.terminal import Terminal
+
+    terminal = Terminal(as_json)
+    open_to_everybody(target)
+    terminal.result(f"{target} is public")
+    terminal.json({"release": target, "public": True})
+
+
+@command
+def status(
+    release: Annotated[
+        str, typer.Argument(metavar="RELEASE", help="Hub id or folder of a published dataset.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Show a dataset's releases: rows, methods, and how protection fared over time."""
+    from release.published import chain_of
+    from release.tables import releases_table
+
+    _show(releases_table(chain_of(release)), as_json)
 
 
 @command
@@ -163,18 +214,24 @@ def preview(
 
 @command
 def check(
-    release: Annotated[str, typer.Argument(metavar="RELEASE", help="Folder of a release.")],
+    release: Annotated[
+        str, typer.Argument(metavar="RELEASE", help="Hub id or folder of a published dataset.")
+    ],
     as_json: AsJson = False,
 ) -> None:
-    """Check that every file of a release is whole and every row is there; trains nothing."""
-    from release.manifest import check as check_release
+    """Check that every file of every release is whole and every row is there; trains nothing."""
+    from release.check import check as check_release
+    from release.published import local_copy
     from release.terminal import Terminal
 
     terminal = Terminal(as_json)
     with terminal.stage("check") as tell:
-        manifest = check_release(Path(release), progress=tell)
-    terminal.result(f"{release}: {manifest.num_rows} rows in {len(manifest.files)} files, whole")
-    terminal.json({"release": release, "rows": manifest.num_rows, "files": len(manifest.files)})
+        chain = check_release(local_copy(release), progress=tell)
+    files = sum(len(manifest.files) for manifest in chain.manifests)
+    found = {"release": release, "releases": len(chain), "rows": chain.num_rows, "files": files}
+    many = "1 release" if len(chain) == 1 else f"{len(chain)} releases"
+    terminal.result(f"{release}: {chain.num_rows} rows in {files} files of {many}, whole")
+    terminal.json(found)
 
 
 @command
@@ -230,15 +287,23 @@ def _pipeline(options: ReleaseOptions, as_json: bool) -> Iterator[Pipeline | Non
 def _stage(workdir: str, as_json: bool, run: Callable[[Pipeline, ReleasePlan], object]) -> None:
     from release.pipeline import open_pipeline
     from release.plan import ReleasePlan
+    from release.publish import HeadMoved
     from release.terminal import Terminal
     from release.workdir import Workdir
 
     place = Workdir(Path(workdir).expanduser().resolve())
     made = ReleasePlan.load(place.plan)
     with open_pipeline(place, Terminal(as_json)) as pipeline:
-        if pipeline is not None:
+        if pipeline is None:
+            return
+        try:
             run(pipeline, made)
-            pipeline.terminal.json({"workdir": str(place.path), "seconds": place.seconds()})
+        except HeadMoved:
+            raise InputError(
+                f"{made.target} was changed since this release was planned: run "
+                f"`protect-release plan {made.source['spec']}` again, which keeps what is finished"
+            ) from None
+        pipeline.terminal.json({"workdir": str(place.path), "seconds": place.seconds()})
 
 
 def _summarise(pipeline: Pipeline) -> None:
@@ -253,6 +318,11 @@ def _summarise(pipeline: Pipeline) -> None:
         found = summary(pipeline.made)
         terminal.result(found["sentence"])
         terminal.json(found)
+
+
+def _say_unchanged(pipeline: Pipeline) -> None:
+    pipeline.terminal.result("nothing new: every row of the source is published already")
+    pipeline.terminal.json({"changed": False})
 
 
 def _forecast(pipeline: Pipeline, made: ReleasePlan) -> None:

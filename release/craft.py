@@ -4,7 +4,7 @@ holds, before the shard gets its name."""
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +47,8 @@ class ShardCrafter:
         """The shard's files and its record are in place; `progress` was told the rows done."""
         started = time.monotonic()
         rows = [row for row in self._read(shard) if self.survey.good[row.number]]
-        clean = [decode(row.image).pixels for row in rows]
+        decoded = [decode(row.image) for row in rows]
+        clean = [image.pixels for image in decoded]
         encoded = encode_all(self._protect(rows, clean, progress), self.plan.encoding)
         visibility = self._check(rows, clean, encoded)
         released = [self._released(row, data) for row, data in zip(rows, encoded, strict=True)]
@@ -61,7 +62,8 @@ class ShardCrafter:
             encoding=self.plan.encoding,
             measured={
                 "visibility": visibility.to_json(),
-                "unprotected": [row.number for row in rows if not self._is_selected(row)],
+                "conversions": dict(Counter(i.converted for i in decoded if i.converted)),
+                "unprotected": [self._number(r) for r in rows if not self._is_selected(r)],
             },
             seconds=time.monotonic() - started,
         )
@@ -118,8 +120,13 @@ class ShardCrafter:
         return measure(_alike(clean, shipped), shipped)
 
     def _released(self, row: Row, data: bytes) -> ReleasedRow:
-        key = f"{self.plan.split}-{row.number:08d}"
-        return ReleasedRow(row.number, key, data, row.label, row.kept)
+        number = self._number(row)
+        key = f"{self.plan.split}-{number:08d}"
+        return ReleasedRow(number, key, data, row.label, row.kept)
+
+    def _number(self, row: Row) -> int:
+        """Its number in the dataset, whose earlier releases come before it."""
+        return self.plan.first_row + row.number
 
 
 def is_selected(plan: ReleasePlan, ctx: Context, row: int, label: int | None) -> bool:

@@ -11,15 +11,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from datasets import Features, load_dataset_builder
-from datasets.exceptions import DatasetNotFoundError
-from huggingface_hub.errors import HFValidationError
 from huggingface_hub.repocard import RepoCard
 
 from release import samples
-from release.errors import InputError
-from release.manifest import MADE_BY
-from release.manifest import NAME as MANIFEST
+from release.errors import HubRefused, InputError
+from release.hub import HubRepo
+from release.hub_client import source_patience, token_for
+from release.manifest import MADE_BY, manifest_path
 from release.readers import open_file
+from release.shards import FIRST_RELEASE
 from release.threads import in_order
 from release.workdir import cache_home
 
@@ -80,7 +80,8 @@ def discover(spec: str, config: str | None) -> Found:
     where = _where(spec)
     on_hub = where.startswith(_HUB)
     path, _, revision = where.removeprefix(_HUB).partition("@") if on_hub else (where, "", "")
-    builder = _builder(path, spec, config, revision or None)
+    pin = _pin(path, revision or "main", spec) if on_hub else None
+    builder = _builder(path, spec, config, pin)
     files = builder.config.data_files or {}
     splits = {str(split): [str(url) for url in urls] for split, urls in files.items()}
     root = _root(where, [url for urls in splits.values() for url in urls])
@@ -102,6 +103,13 @@ def discover(spec: str, config: str | None) -> Found:
     )
     _refuse_own_release(found)
     return found
+
+
+def is_hub_source(spec: str) -> bool:
+    """Whether these words mean a dataset on the Hub, whether or not it is there."""
+    if spec.startswith(_HUB):
+        return True
+    return bool(_HUB_ID.fullmatch(spec)) and not Path(spec).expanduser().exists()
 
 
 def _where(spec: str) -> str:
@@ -149,24 +157,38 @@ def _images(urls: Sequence[str], root: str, extensions: tuple[str, ...]) -> list
     return sorted(images, key=lambda url: hashlib.sha256(within(root, url).encode()).digest())
 
 
-def _builder(path: str, spec: str, config: str | None, revision: str | None) -> Any:
-    try:
-        return load_dataset_builder(path, name=config, revision=revision)
-    except DatasetNotFoundError:
+def _pin(repo_id: str, revision: str, spec: str) -> str:
+    """The commit that a revision of a dataset on the Hub is at; the Hub was waited for, and has
+    shown that this account may read the dataset's files."""
+    repo = HubRepo(repo_id, revision, source_patience(), role="source")
+    head = repo.head()
+    if head is None and repo.exists():
+        raise InputError(
+            f"{repo_id} has no revision {revision!r}: name a branch, a tag or a commit that is "
+            "still there"
+        )
+    if head is None:
         raise InputError(
             f"{spec} is not on the Hub, or not for this account: check its name and log in"
-        ) from None
+        )
+    # Where `datasets` meets a silent Hub or a gate, it says that there is no dataset.
+    repo.demand_readable(head)
+    return head
+
+
+def _builder(path: str, spec: str, config: str | None, revision: str | None) -> Any:
+    try:
+        return load_dataset_builder(path, name=config, revision=revision, token=token_for("source"))
     except FileNotFoundError:
         raise InputError(
             f"{spec} holds no dataset: expected Parquet files, class folders of images, or "
             "WebDataset tars"
         ) from None
     except ConnectionError as error:
-        offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
-        why = "HF_HUB_OFFLINE is set" if offline else str(error).partition("\n")[0]
-        raise InputError(f"{spec} is no folder here, and the Hub is out of reach: {why}") from None
-    except HFValidationError:
-        raise InputError(f"{spec} is neither a folder nor a Hub id org/name[@revision]") from None
+        raise HubRefused(
+            f"{spec} could not be read from the Hub ({str(error).partition(chr(10))[0]}): run the "
+            "same command again"
+        ) from None
     except (ValueError, RuntimeError) as error:  # no such configuration; a loading script
         what = f"configuration {config!r} of {spec}" if config else f"{spec} without --config"
         raise InputError(f"{what} cannot be opened: {' '.join(str(error).split())}") from None
@@ -200,7 +222,7 @@ def _card(readme: str) -> dict[str, Any]:
 
 
 def _refuse_own_release(found: Found) -> None:
-    manifest = _read_text(f"{found.root}/{MANIFEST}")
+    manifest = _read_text(f"{found.root}/{manifest_path(FIRST_RELEASE)}")
     tagged = MADE_BY in (found.card.get("tags") or [])
     if tagged or (manifest and f'"made_by": "{MADE_BY}"' in manifest):
         raise InputError(

@@ -155,7 +155,7 @@ def _bytes_per_row(plan: ReleasePlan, workdir: Workdir) -> float:
 
 
 def _images(plan: ReleasePlan, workdir: Workdir) -> Iterator[np.ndarray]:
-    survey = Survey.load(workdir.survey(plan.split))
+    survey = Survey.load(workdir.survey(plan.survey))
     for row in Source.from_json(plan.source).rows(plan.split, 0, plan.num_rows):
         if survey.good[row.number]:
             yield decode(row.image).pixels

@@ -1,196 +1,155 @@
-"""What a release says about itself in manifest.json: public facts, and the digest of every file.
+"""What a release says about itself in releases/NAME.json: public facts, and the digest of every
+file it added. Each names the digest of the one before, so that the releases of a dataset are a
+chain (`release.chain`) in which nothing can be changed unseen.
 
 It holds no seed, no path of the machine that made it, and no digest of a clean image or source.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
-from itertools import pairwise, zip_longest
-from pathlib import Path
+from itertools import pairwise
 from typing import Any
 
 from release.errors import InputError, ReleaseError, ShardCorrupt
-from release.images import BadImage, decode
-from release.shards import FIRST_RELEASE, ReleasedRow, ShardFile, ShardRecord, read_shard, sha256
-from release.threads import in_order
+from release.shards import FIRST_RELEASE, ShardFile, ShardRecord
 
 MADE_BY = "protect-release"
-NAME = "manifest.json"
-REPORT = "verification/report.json"
-_DATA_FOLDERS = ("data", "webdataset")
+FOLDER = "releases"
 
-Progress = Callable[[int, int], None]
+
+def manifest_path(release: str) -> str:
+    """Where a release's manifest lies within the dataset."""
+    return f"{FOLDER}/{release}.json"
+
+
+def report_path(release: str) -> str:
+    """Where a release's report lies within the dataset; its pictures lie beside it."""
+    return f"reports/{release}/report.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
     """A release's public facts.
 
-    num_rows: rows released; source_rows: these and the quarantined ones, which are listed with
-    their reasons; unprotected: rows released unchanged at the owner's wish; plan: the plan's
-    public view; report_sha256: of verification/report.json, None where nothing was verified.
+    release: its name; id: tells this run's release from any other of that name; date: YYYY-MM-DD;
+    previous: the sha256 of the manifest before it, None for the first; first_row: the number of its
+    first row, its rows being numbered from there; num_rows: rows released; source_rows: these and
+    the quarantined ones, which are listed with their reasons; unprotected: rows released unchanged
+    at the owner's wish; removed: published rows that the source no longer had; source_is_public:
+    whether the owner said that anyone can read the clean source; measured: the report's summaries;
+    plan: the plan's public view; report_sha256: of its report.
     """
 
     made_by: str = MADE_BY
     version: str
     release: str = FIRST_RELEASE
+    id: str
+    date: str
+    previous: str | None
     method: str
     budget: str
     split: str
     class_names: tuple[str, ...]
+    first_row: int
     num_rows: int
     source_rows: int
     unprotected: int
+    removed: int
+    source_is_public: bool
     quarantined: tuple[tuple[int, str], ...]
     files: tuple[ShardFile, ...]
-    report_sha256: str | None
+    report_sha256: str
+    measured: tuple[Mapping[str, Any], ...]
     plan: Mapping[str, Any]
 
     @classmethod
     def build(
         cls,
         *,
-        version: str,
         plan: Mapping[str, Any],
-        class_names: Sequence[str],
+        first_row: int,
         source_rows: int,
         records: Sequence[ShardRecord],
         quarantined: Iterable[tuple[int, str]],
-        unprotected: int,
-        report_sha256: str | None,
+        class_names: Sequence[str],
+        **facts: Any,
     ) -> Manifest:
-        """The manifest of finished shards; ReleaseError where a source row is neither in exactly
-        one of them nor quarantined."""
+        """The manifest of finished shards; ReleaseError where a row is neither in exactly one of
+        them nor quarantined. Rows are numbered as released."""
         bad = tuple((int(row), reason) for row, reason in quarantined)
         released = [row for record in records for row in record.rows]
-        _demand_every_row_once(released, [row for row, _ in bad], source_rows)
+        rows = range(first_row, first_row + source_rows)
+        _demand_every_row_once(released, [row for row, _ in bad], rows)
         return cls(
-            version=version,
             method=plan["method"],
             budget=plan["budget"],
             split=plan["split"],
             class_names=tuple(class_names),
+            first_row=first_row,
             num_rows=len(released),
             source_rows=source_rows,
-            unprotected=unprotected,
             quarantined=bad,
             files=tuple(file for record in records for file in record.files),
-            report_sha256=report_sha256,
             plan=dict(plan),
+            **facts,
         )
+
+    @property
+    def next_row(self) -> int:
+        """The number of the first row of whatever release follows."""
+        return self.first_row + self.source_rows
+
+    @property
+    def formats(self) -> list[str]:
+        """The formats its rows are there in."""
+        return list(dict.fromkeys(file.format for file in self.files))
+
+    def of_format(self, name: str) -> list[ShardFile]:
+        """Its files in one format, in row order."""
+        return [file for file in self.files if file.format == name]
 
     def released_rows(self) -> list[int]:
         """The numbers of the released rows, in order."""
         bad = {row for row, _ in self.quarantined}
-        return [row for row in range(self.source_rows) if row not in bad]
+        return [row for row in range(self.first_row, self.next_row) if row not in bad]
 
-    def save(self, folder: Path) -> None:
-        """manifest.json lies in `folder`."""
-        (folder / NAME).write_text(json.dumps(asdict(self), indent=1) + "\n")
+    def to_bytes(self) -> bytes:
+        """The file as it is published."""
+        return (json.dumps(asdict(self), indent=1) + "\n").encode()
 
     @classmethod
-    def load(cls, folder: Path) -> Manifest:
-        """The manifest of a release folder; InputError where there is none, ShardCorrupt where it
-        is damaged."""
-        path = folder / NAME
-        if not path.is_file():
-            raise InputError(f"{folder} is no release: it has no {NAME}")
+    def from_bytes(cls, data: bytes, where: str) -> Manifest:
+        """The manifest in a file's bytes; InputError where another program made it, ShardCorrupt
+        where it is damaged. `where` is what people call the file."""
         try:
-            values = json.loads(path.read_text())
+            values = json.loads(data)
             if values["made_by"] != MADE_BY:
-                raise InputError(f"{path} was made by {values['made_by']}, not by {MADE_BY}")
+                raise InputError(f"{where} was made by {values['made_by']}, not by {MADE_BY}")
             files = tuple(ShardFile(**file) for file in values.pop("files"))
             bad = tuple((int(row), str(reason)) for row, reason in values.pop("quarantined"))
-            names = tuple(values.pop("class_names"))
-            return cls(**values, files=files, quarantined=bad, class_names=names)
+            names, measured = tuple(values.pop("class_names")), tuple(values.pop("measured"))
+            return cls(**values, files=files, quarantined=bad, class_names=names, measured=measured)
         except (ValueError, KeyError, TypeError) as problem:
-            raise ShardCorrupt(f"{path} is damaged ({problem}): fetch the release again") from None
+            raise ShardCorrupt(f"{where} is damaged ({problem}): fetch the release again") from None
 
 
-def _demand_every_row_once(released: list[int], bad: list[int], source_rows: int) -> None:
+def digest(data: bytes) -> str:
+    """The sha256 by which the next release names a manifest."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _demand_every_row_once(released: list[int], bad: list[int], rows: range) -> None:
     seen = sorted(released + bad)
-    if seen == list(range(source_rows)) and released == sorted(released):
+    if seen == list(rows) and released == sorted(released):
         return
-    missing = sorted(set(range(source_rows)) - set(seen))[:5]
+    missing = sorted(set(rows) - set(seen))[:5]
     twice = sorted({row for row, after in pairwise(seen) if row == after})[:5]
-    alien = [row for row in seen if not 0 <= row < source_rows][:5]
+    alien = [row for row in seen if row not in rows][:5]
     raise ReleaseError(
         f"the shards do not hold every row once, in order (missing {missing}, twice {twice}, not "
         f"of the source {alien}): delete the shards of this work folder and run again"
     )
-
-
-def check(folder: Path, progress: Progress = lambda done, total: None) -> Manifest:
-    """The manifest of a release folder that is whole: every file is there with its digest and no
-    other, every row is there once and in order, decodes, and has a known label.
-
-    Raises InputError where `folder` is no release, else ShardCorrupt with the first problem.
-    """
-    manifest = Manifest.load(folder)
-    _check_names(folder, manifest)
-    if manifest.report_sha256 is not None:
-        _check_digest(folder / REPORT, manifest.report_sha256)
-    formats = list(dict.fromkeys(file.format for file in manifest.files))
-    expected = manifest.released_rows()
-    if manifest.num_rows != len(expected):
-        raise _corrupt(f"{folder / NAME} counts {manifest.num_rows} rows, not {len(expected)}")
-    done = 0
-    for name in formats:
-        files = [file for file in manifest.files if file.format == name]
-        for row, wanted in zip_longest(_checked_rows(folder, files, manifest), expected):
-            if row != wanted:
-                raise _corrupt(f"{folder} has row {row} in {name} where row {wanted} should be")
-            done += 1
-            progress(done, len(expected) * len(formats))
-    return manifest
-
-
-def _check_names(folder: Path, manifest: Manifest) -> None:
-    listed = {file.path for file in manifest.files}
-    for path in sorted(listed):
-        # A manifest from elsewhere must not lead out of its folder.
-        if not re.fullmatch(r"(data|webdataset)(/[\w-][\w.-]*)+", path):
-            raise _corrupt(f"{folder / NAME} lists {path!r}, which is no data file")
-        if not (folder / path).is_file():
-            raise _corrupt(f"{folder / path} is missing")
-    there = {
-        str(path.relative_to(folder))
-        for name in _DATA_FOLDERS
-        for path in (folder / name).rglob("*")
-        if path.is_file()
-    }
-    if there - listed:
-        raise _corrupt(f"{folder / min(there - listed)} is not in {NAME}")
-
-
-def _check_digest(path: Path, digest: str) -> None:
-    if not path.is_file():
-        raise _corrupt(f"{path} is missing")
-    if sha256(path) != digest:
-        raise _corrupt(f"{path} is not the file that {NAME} describes")
-
-
-def _checked_rows(folder: Path, files: Sequence[ShardFile], manifest: Manifest) -> Iterator[int]:
-    look = partial(_checked_row, num_classes=len(manifest.class_names))
-    for file in files:
-        _check_digest(folder / file.path, file.sha256)
-        yield from in_order(look, read_shard(folder / file.path))
-
-
-def _checked_row(row: ReleasedRow, num_classes: int) -> int:
-    try:
-        decode(row.image)
-    except BadImage as problem:
-        raise _corrupt(f"row {row.row} does not decode ({problem})") from None
-    if num_classes and (row.label is None or not 0 <= row.label < num_classes):
-        raise _corrupt(f"row {row.row} has the label {row.label}, not one of 0..{num_classes - 1}")
-    return row.row
-
-
-def _corrupt(problem: str) -> ShardCorrupt:
-    return ShardCorrupt(f"{problem}: fetch or make the release again")

@@ -16,6 +16,7 @@ Options = TypeVar("Options")
 SOURCE = "Source"
 METHOD = "Method"
 SHARDS = "Shards"
+TARGET = "Target"
 VERIFICATION = "Verification"
 RUN = "Run"
 
@@ -38,9 +39,48 @@ class ReleaseOptions:
     ]
     to: Annotated[
         str | None,
-        _option("--to", help="Target folder, such as ./out/name-protected.", panel=SHARDS),
+        _option(
+            "--to",
+            help="Hub repository org/name, or a folder such as ./out/name-protected. (default: "
+            "SOURCE-protected where SOURCE is on the Hub)",
+            panel=TARGET,
+        ),
     ] = None
+    public: Annotated[
+        bool,
+        _option("--public", help="Let everybody see it. (default: private)", panel=TARGET),
+    ] = False
+    gated: Annotated[
+        str | None, _option(help="Readers ask for access: auto or manual.", panel=TARGET)
+    ] = None
+    create_pr: Annotated[
+        bool, _option("--create-pr", help="Open a pull request for review.", panel=TARGET)
+    ] = False
+    revision: Annotated[
+        str | None, _option(help="Branch of the target. (default: main)", panel=TARGET)
+    ] = None
+    state: Annotated[
+        str | None,
+        _option(
+            help="Where seed, surrogates and the ledger of released rows are kept, encrypted: a "
+            "private repository or a folder. (default: TARGET-state; a folder of yours where the "
+            "target is one)",
+            panel=TARGET,
+        ),
+    ] = None
+    hub_patience: Annotated[
+        float,
+        _option(min=0.1, help="Seconds to wait for a Hub that does not answer.", panel=TARGET),
+    ] = 600.0
 
+    source_is_public: Annotated[
+        bool,
+        _option(
+            "--source-is-public",
+            help="Go on although anyone can read the clean SOURCE, and say so first on the card.",
+            panel=SOURCE,
+        ),
+    ] = False
     config: Annotated[str | None, _option(help="Configuration of SOURCE.", panel=SOURCE)] = None
     split: Annotated[
         str | None,
@@ -80,8 +120,12 @@ class ReleaseOptions:
     )
 
     method: Annotated[
-        str, _option(help="Protection method; see `protect-release methods`.", panel=METHOD)
-    ] = "sep-fa-vr"
+        str | None,
+        _option(
+            help="Protection method; see `protect-release methods`. (default: sep-fa-vr)",
+            panel=METHOD,
+        ),
+    ] = None
     preset: Annotated[
         str | None,
         _option(
@@ -98,6 +142,22 @@ class ReleaseOptions:
         list[str],
         _option("--set", metavar="NAME=VALUE", help="Set a method's option; repeat.", panel=METHOD),
     ] = field(default_factory=list)
+    incremental_method: Annotated[
+        str | None,
+        _option(
+            help="Method for rows added to a published dataset. (default: alignment-online, and "
+            "the dataset's own where that does not hold)",
+            panel=METHOD,
+        ),
+    ] = None
+    incremental_set: Annotated[
+        list[str],
+        _option(metavar="NAME=VALUE", help="Set an option of that method; repeat.", panel=METHOD),
+    ] = field(default_factory=list)
+    fit_share: Annotated[
+        str,
+        _option(help="Share of SOURCE that an incremental method is fitted on.", panel=METHOD),
+    ] = "10%"
     protect_classes: Annotated[
         str | None, _option(help="Protect only these classes: a,b,c.", panel=METHOD)
     ] = None
@@ -132,8 +192,9 @@ class ReleaseOptions:
     ] = None
 
     format: Annotated[
-        str, _option(help="parquet, webdataset, or parquet,webdataset.", panel=SHARDS)
-    ] = "parquet"
+        str | None,
+        _option(help="parquet, webdataset, or both: a,b. (default: parquet)", panel=SHARDS),
+    ] = None
     encoding: Annotated[str, _option(help="png or webp (lossless both).", panel=SHARDS)] = "png"
     rows_per_shard: Annotated[
         int | None, _option(min=1, help="(default: by size)", panel=SHARDS)
@@ -171,6 +232,14 @@ class ReleaseOptions:
             panel=VERIFICATION,
         ),
     ] = None
+    verify_rows: Annotated[
+        int,
+        _option(
+            min=1,
+            help="Rows published before that victims of an increment train on, at most.",
+            panel=VERIFICATION,
+        ),
+    ] = 20_000
     verify: Annotated[
         bool,
         _option("--verify/--no-verify", help="Train victims before release.", panel=VERIFICATION),

@@ -7,41 +7,48 @@ already valid, so that running the same command again is the resume.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from release import cache
-from release.errors import GateMissed, ShardCorrupt
+from release import increment, state
+from release.errors import GateMissed, HubRefused, InputError
 from release.launch import JoinedWorld, is_joined, run_ranks
 from release.options import ReleaseOptions
+from release.places import Places, places_of
 from release.plan import ReleasePlan
-from release.publish import LocalTarget
+from release.publish import HeadMoved
 from release.resolve import resolve
+from release.sending import sending_ahead
 from release.shards import ShardRecord, cut, finished
-from release.source import Source
-from release.staging import judge, stage_release, staged_release
-from release.survey import Survey
+from release.staging import judge, stage_release
 from release.terminal import Terminal, duration, now
+from release.training_rows import cache_clean, read_back
+from release.transaction import publish_release
 from release.workdir import Workdir, write_private
 
 if TYPE_CHECKING:
     from evaluation.report import Report
     from evaluation.verify import Outcome
 
+_RACES = 5
+"""How often a release is planned again because another one was published meanwhile."""
+
 
 @dataclass(frozen=True)
 class Made:
-    """What a run came to: its plan, its shards, its report, the seconds of each stage."""
+    """What a run came to: its plan, its shards, its report, the rows of the dataset with them, the
+    seconds of each stage, and where the release can be seen once it is published."""
 
     plan: ReleasePlan
     records: list[ShardRecord]
     report: Report
+    total: int
     seconds: dict[str, float]
-    published: bool = False
+    published: str | None = None
 
 
 class Pipeline:
@@ -55,27 +62,52 @@ class Pipeline:
         self.terminal = terminal
         self.world = world
         self.made: Made | None = None
+        self._opened: Places | None = None
 
-    def plan(self, options: ReleaseOptions) -> ReleasePlan:
-        """The plan is on disk and says all that later stages need."""
+    def plan(self, options: ReleaseOptions) -> ReleasePlan | None:
+        """The plan is on disk and says all that later stages need; None where the target has every
+        row of the source already."""
         with self._timed("plan"):
             plan = resolve(options, self.workdir, self.terminal)
-        plan.save(self.workdir.plan)
+        if plan is not None:
+            plan.save(self.workdir.plan)
         return plan
+
+    def _demand_own_state(self, plan: ReleasePlan) -> None:
+        """InputError where the dataset's own method would be fitted anew: other noise than that of
+        the rows before, by options that were not said again."""
+        first = self._places(plan).chain_before().manifests[0]
+        if plan.method == first.method:
+            raise InputError(
+                f"the state of {plan.target} holds nothing for {plan.method} with these options: "
+                "say the same --target-map and --incremental-set as before, or choose another "
+                "--incremental-method"
+            )
 
     def fit(self, plan: ReleasePlan) -> None:
         """The State is on disk."""
-        if not self.workdir.state(plan.fit_key()).exists():
-            with self._timed("fit"):
-                self._cache_rows(plan)
-                self._ranks("fit", plan, plan.fit_workers, plan.fit_threads, "epochs")
+        folder = self.workdir.state(plan.fit_key())
+        if folder.exists():
+            return
+        if plan.is_increment and self._places(plan).vault.has_state(plan.state_key()):
+            self._places(plan).vault.load_state(plan.state_key(), folder)
+            return
+        if not plan.configured().has_fit:
+            state.save(folder, {})
+            return
+        if plan.is_increment:
+            self._demand_own_state(plan)
+        with self._timed("fit"):
+            cache_clean(plan, self.workdir, plan.fit_part, self.terminal)
+            self._ranks("fit", plan, plan.fit_workers, plan.fit_threads, "epochs")
 
     def craft(self, plan: ReleasePlan) -> None:
-        """Every shard is finished."""
+        """Every shard is finished; those of a Hub target were sent ahead, as far as it answered."""
         self.fit(plan)
-        shards = cut(plan.num_rows, plan.rows_per_shard)
+        shards = cut(plan.num_rows, plan.rows_per_shard, plan.release)
         if len(self._records(plan)) < len(shards):
-            with self._timed("craft"):
+            folder = self.workdir.shards(plan.craft_key())
+            with self._timed("craft"), sending_ahead(self._places(plan).target, folder, plan.split):
                 ranks = min(plan.workers, len(shards))
                 self._ranks("craft", plan, ranks, _threads(plan), "rows")
 
@@ -86,95 +118,98 @@ class Pipeline:
         missing = [s for s in plan.trials() if not self._trial(plan, s).exists()]
         if plan.verify and missing:
             with self._timed("verify"):
-                self._cache_rows(plan)
-                self._read_back(plan, records)
+                cache_clean(plan, self.workdir, "train", self.terminal)
+                cache_clean(plan, self.workdir, "test", self.terminal)
+                read_back(plan, self.workdir, records, self._places(plan).target)
                 asked = json.dumps([asdict(spec) for spec in missing])
                 write_private(self.workdir.asked_trials, asked)
                 ranks = min(plan.workers, len(missing))
                 self._ranks("verify", plan, ranks, _threads(plan), "trainings")
-        report = judge(plan, self.workdir, records, self._outcomes(plan))
-        self.made = Made(plan, records, report, self.workdir.seconds())
+        before = self._places(plan).chain_before()
+        report = judge(plan, self.workdir, records, self._outcomes(plan), before)
+        total = before.num_rows + sum(len(record.rows) for record in records)
+        self.made = Made(plan, records, report, total, self.workdir.seconds())
         return report
 
     def card(self, plan: ReleasePlan) -> None:
-        """The whole release lies in WORKDIR/release as readers will find it; GateMissed where it
-        does not hold."""
+        """What this release adds lies in WORKDIR/release as readers will find it; GateMissed where
+        it does not hold."""
         report = self.verify(plan)
-        if report.verdict is not None and not report.verdict.holds:
-            raise GateMissed(
-                f"{report.verdict.reason}; nothing was published, the report is in "
-                f"{self.workdir.report}: try another --method, more steps or a larger --budget, "
-                "or raise --max-accuracy"
-            )
+        self._demand_gate(plan, report)
         with self._timed("card"):
-            stage_release(plan, self.workdir, self._records(plan), report)
+            before = self._places(plan).chain_before()
+            stage_release(plan, self.workdir, self._records(plan), report, before)
 
     def publish(self, plan: ReleasePlan) -> None:
-        """Readers of the target see the whole release."""
-        target = LocalTarget(Path(plan.target))
-        target.refuse(plan.source["spec"])
+        """Readers of the target see the whole release, and the vault holds what the next one needs.
+        HeadMoved where another release was published since this one was planned."""
         with self._timed("publish"):
-            target.publish(staged_release(plan, self.workdir))
+            place = publish_release(plan, self.workdir, self._places(plan))
         if self.made is not None:
-            self.made = replace(self.made, published=True, seconds=self.workdir.seconds())
+            self.made = replace(self.made, published=place, seconds=self.workdir.seconds())
 
     def run(self, options: ReleaseOptions) -> None:
-        """Everything, from the source to the published release."""
-        plan = self.plan(options)
-        self.card(plan)
-        self.publish(plan)
+        """Everything, from the source to the published release; nothing where the target has every
+        row already."""
+        for _ in range(_RACES):
+            plan = self.plan(options)
+            if plan is None:
+                return
+            self._places(plan).prepare()
+            try:
+                self.card(plan)
+                self.publish(plan)
+                return
+            except HeadMoved:
+                self.terminal.line(f"{plan.target} was changed meanwhile: planning again")
+            except GateMissed as missed:
+                options = self._with_own_method(plan, options, missed)
+        raise HubRefused(
+            f"{options.to} was changed {_RACES} times while this release was made: wait until "
+            "nobody else publishes there, then run the same command again; nothing is lost"
+        )
+
+    def _demand_gate(self, plan: ReleasePlan, report: Report) -> None:
+        if report.verdict is None or report.verdict.holds:
+            return
+        advice = "another --method, more steps or a larger --budget, or raise --max-accuracy"
+        if plan.is_increment:
+            first = self._places(plan).chain_before().manifests[0].method
+            other = first if plan.method != first else increment.DEFAULT_INCREMENTAL
+            advice = f"--incremental-method {other}, or raise --max-accuracy"
+        raise GateMissed(
+            f"{report.verdict.reason}; nothing was published, the report is in "
+            f"{self.workdir.report}: try {advice}"
+        )
+
+    def _with_own_method(
+        self, plan: ReleasePlan, options: ReleaseOptions, missed: GateMissed
+    ) -> ReleaseOptions:
+        """The options with the dataset's own method, where an increment did not hold with the
+        default one; raises `missed` otherwise."""
+        own = None
+        if plan.is_increment:
+            own = increment.own_method(self._places(plan).chain_before(), options)
+        if own is None:
+            raise missed
+        shutil.rmtree(self.workdir.shards(plan.craft_key()))
+        self.terminal.line(
+            f"with {plan.method} the release does not hold: the new rows are protected again, "
+            f"with the dataset's own method {own}"
+        )
+        return replace(options, incremental_method=own)
 
     def _records(self, plan: ReleasePlan) -> list[ShardRecord]:
         """The records of the finished shards, in row order."""
         folder = self.workdir.shards(plan.craft_key())
-        shards = cut(plan.num_rows, plan.rows_per_shard)
+        shards = cut(plan.num_rows, plan.rows_per_shard, plan.release)
         records = [finished(folder, plan.split, shard) for shard in shards]
         return [record for record in records if record is not None]
 
-    def _cache_rows(self, plan: ReleasePlan) -> None:
-        """Rows at net size are on disk: what fit and victims train on, and the clean test split."""
-        build = partial(
-            cache.build,
-            Source.from_json(plan.source).bare(),
-            net_size=plan.net_size,
-            num_classes=plan.num_classes,
-            seed=int(plan.seed[:8], 16),
-        )
-        parts = [("train", plan.split, plan.fit_rows)]
-        if plan.test_split is not None:
-            parts.append(("test", plan.test_split, plan.test_rows))
-        for part, split, num_rows in parts:
-            folder = self.workdir.cache(plan.cache_key(), part)
-            if not folder.exists():
-                survey = Survey.load(self.workdir.survey(split))
-                rows = cache.sample(survey, num_rows, plan.seed)
-                with self.terminal.stage(f"cache {split}") as tell:
-                    build(split=split, survey=survey, rows=rows, folder=folder, progress=tell)
-
-    def _read_back(self, plan: ReleasePlan, records: list[ShardRecord]) -> None:
-        """What victims train on is on disk, read from the finished shards as a reader would."""
-        import datasets
-
-        from evaluation.released import read_release
-
-        datasets.disable_progress_bars()
-        folder = self.workdir.protected(plan.craft_key())
-        if not folder.exists():
-            shards = self.workdir.shards(plan.craft_key())
-            chosen = plan.formats[0]
-            files = [shards / file.path for record in records for file in record.of_format(chosen)]
-            try:
-                read_release(
-                    files,
-                    chosen,
-                    image_column=plan.source["image_column"],
-                    label_column=plan.source["label_column"],
-                    num_classes=plan.num_classes,
-                    net_size=plan.net_size,
-                    folder=folder,
-                )
-            except ValueError as problem:
-                raise ShardCorrupt(f"shards of {shards} do not read back: {problem}") from None
+    def _places(self, plan: ReleasePlan) -> Places:
+        if self._opened is None or self._opened.plan is not plan:
+            self._opened = places_of(plan, self.terminal)
+        return self._opened
 
     def _outcomes(self, plan: ReleasePlan) -> list[Outcome]:
         from evaluation.verify import Outcome

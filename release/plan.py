@@ -2,14 +2,16 @@
 work, and the only thing that workers are told.
 
 Each stage is keyed by the fields it reads, so that a new budget reuses the surrogate and a new gate
-every trial. The plan holds the seed and local paths: it is secret, and `public` is the only view of
-it that reaches a manifest or a card.
+every trial. The plan holds the seed and local paths: it is secret, and `public_view` is all of it
+that reaches a manifest or a card.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,11 +22,12 @@ if TYPE_CHECKING:
     from crafting.method import Method
     from crafting.registry import Preset
     from evaluation.released import Format
-    from evaluation.verify import TrialSpec
+    from evaluation.verify import Rows, TrialSpec
     from release.encode import Encoding
 
 _PUBLIC = (
     "split",
+    "columns",
     "num_rows",
     "method",
     "preset",
@@ -37,7 +40,9 @@ _PUBLIC = (
     "rows_per_shard",
     "victims",
     "countermeasures",
+    "victim_epochs",
     "max_accuracy",
+    "typed_seed",
     "versions",
 )
 
@@ -54,14 +59,34 @@ _IN_THE_BYTES = (
     "rows_per_shard",
     "batch_size",
     "source",
+    "release",
+    "first_row",
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReleasePlan:
-    """Everything a release depends on. Paths are absolute; numbers of rows are source rows."""
+    """Everything a release depends on. Paths are absolute; numbers of rows are source rows.
+
+    release, previous, first_row: its place in the chain; source, survey, num_rows: the rows it adds
+    and the survey that describes them; pairs: which rows victims train on, by a digest (None: the
+    rows that it adds); removed: published rows that the source no longer has; state: where what
+    later releases need is kept.
+    """
+
+    release: str
+    previous: str | None
+    first_row: int
+    date: str
+    removed: int
+    survey: str
+    pairs: str | None
+    old_rows: int
+    first_rows: int
 
     source: dict[str, Any]
+    source_is_public: bool
+    columns: list[str]
     not_published: dict[str, list[str]]
     split: str
     test_split: str | None
@@ -72,6 +97,13 @@ class ReleasePlan:
     shape: list[int] | None
 
     target: str
+    on_hub: bool
+    revision: str | None
+    create_pr: bool
+    public: bool
+    gated: str | None
+    hub_patience: float
+    state: str
     workdir: str
 
     method: str
@@ -83,7 +115,9 @@ class ReleasePlan:
     protect_share: float | None
     net_size: int
     fit_rows: int
+    fit_share: float
     seed: str
+    typed_seed: bool
 
     formats: list[Format]
     encoding: Encoding
@@ -126,18 +160,48 @@ class ReleasePlan:
         """Names the rows that are read: one source, split and limit."""
         return _digest([self.source["pin"], self.source["config"], self.split, self.limit])
 
+    @property
+    def is_increment(self) -> bool:
+        """Whether it adds rows to a dataset that is there already."""
+        return self.previous is not None
+
+    def release_id(self) -> str:
+        """Tells this release from any other of its name, without saying what it was made from."""
+        made = f"{self.craft_key()} {self.release} {self.previous}"
+        return hmac.new(bytes.fromhex(self.seed), made.encode(), hashlib.sha256).hexdigest()[:16]
+
     def cache_key(self) -> str:
-        """Names the decoded rows at net size that fit and victims train on."""
-        return _digest([self.rows_key(), self.test_split, self.net_size, self.fit_rows, self.seed])
+        """Names the decoded rows at net size that victims train on, and fit where it is the first
+        release."""
+        read = [self.rows_key(), self.test_split, self.net_size, self.fit_rows, self.seed]
+        return _digest(read if self.pairs is None else [*read, self.pairs])
+
+    @property
+    def fit_part(self) -> str:
+        """Which part of the cache fit reads."""
+        return "fit" if self.is_increment else "train"
+
+    def state_key(self) -> str:
+        """Names the State for later releases: one for each method, its options and this dataset,
+        whatever rows or versions it was fitted with."""
+        made_for = [self.net_size, self.class_names, self.target_map, self.seed]
+        return _digest([self.configured().fit_key(), *made_for])
 
     def fit_key(self) -> str:
-        """Names the State."""
+        """Names the State: a first release's by all that it depends on; an increment takes the
+        one that is kept."""
+        if self.is_increment:
+            return _digest(["kept", self.state_key()])
         ran = [self.seed, self.device, self.fit_workers, self.fit_threads, self.versions]
         return _digest([self.cache_key(), self.configured().fit_key(), *ran])
 
     def craft_key(self) -> str:
         """Names the shards: everything their bytes depend on."""
         return _digest([self.fit_key(), *(getattr(self, name) for name in _IN_THE_BYTES)])
+
+    def protected_key(self) -> str:
+        """Names the released rows that victims train on, read back from shards."""
+        return self.craft_key() if self.pairs is None else _digest([self.craft_key(), self.pairs])
 
     def trials(self) -> list[TrialSpec]:
         """Every training that verification needs, clean twins included."""
@@ -150,20 +214,32 @@ class ReleasePlan:
                 seed=seed,
                 data=data,
                 preset=self.preset,
-                epochs=self.victim_epochs,
+                epochs=self.victim_epochs if rows == "release" else self._epochs_alone(victim),
+                rows=rows,
             )
+            for rows in self._trained_on()
             for victim in self.victims
             for countermeasure in self.countermeasures
             for seed in range(self.victim_seeds)
             for data in ("clean", "protected")
         ]
 
+    def _trained_on(self) -> list[Rows]:
+        return ["release", "new"] if self.is_increment else ["release"]
+
+    def _epochs_alone(self, name: str) -> int:
+        """Epochs on the new rows alone that take at least as many steps as the first release's."""
+        from evaluation.victims import victim
+
+        epochs = victim(name).recipe(self.preset, self.victim_epochs).epochs
+        return max(epochs, math.ceil(epochs * self.first_rows / self.num_rows))
+
     def trial_key(self, spec: TrialSpec) -> str:
         """Names a trial by what it trains on and how; a clean twin serves every method."""
         data = self.cache_key() if spec.data == "clean" else [self.craft_key(), self.fit_rows]
         return spec.key(_digest([data, self.cache_key(), self.device, self.versions]))
 
-    def public(self) -> dict[str, Any]:
+    def public_view(self) -> dict[str, Any]:
         """What a manifest may say: no seed, no path, no pin of clean rows, no target classes."""
         return {name: getattr(self, name) for name in _PUBLIC}
 

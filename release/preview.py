@@ -42,6 +42,7 @@ def draw_preview(pipeline: Pipeline, options: ReleaseOptions, out: Path, images:
     from cards.plots import contact_sheet
 
     plan = pipeline.plan(options)
+    assert plan is not None, "nothing was ever published there"
     pipeline.craft(plan)
     clean = list(islice(_clean(plan, pipeline), images))
     shards = sorted(pipeline.workdir.shards(plan.craft_key()).rglob("*.parquet"))
@@ -50,7 +51,7 @@ def draw_preview(pipeline: Pipeline, options: ReleaseOptions, out: Path, images:
 
 
 def _clean(plan: ReleasePlan, pipeline: Pipeline) -> Iterator[np.ndarray]:
-    survey = Survey.load(pipeline.workdir.survey(plan.split))
+    survey = Survey.load(pipeline.workdir.survey(plan.survey))
     for row in Source.from_json(plan.source).rows(plan.split, 0, plan.num_rows):
         if survey.good[row.number]:
             yield decode(row.image).pixels

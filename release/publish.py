@@ -1,7 +1,8 @@
 """Where a finished release goes, all at once or not at all.
 
-A target says before any work whether it may be written (`refuse`) and takes a staged folder in one
-step (`publish`). Local folders are one kind of target; a Hub repository is to be another.
+A target is append-only: a release adds files and rewrites README.md alone. It says before any work
+whether it may be written (`refuse`), and takes the staged files of one release in one step
+(`publish`). It is a folder (here) or a dataset repository of the Hub (`release.hub_target`).
 """
 
 from __future__ import annotations
@@ -10,33 +11,104 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from release.errors import InputError, StorageError
-from release.manifest import MADE_BY
+from release.manifest import FOLDER, MADE_BY, manifest_path
 
+CARD = "README.md"
 _HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
+_HUB_PREFIX = "hf://"
+_DATASET_PREFIX = "hf://datasets/"
+_RELEASE = re.compile(rf"{FOLDER}/(r\d+)\.json")
+_GATES = ("auto", "manual")
+
+
+@dataclass(frozen=True)
+class Published:
+    """What readers of a target see now.
+
+    head: the commit; None for a folder, or where nothing is there; releases: the bytes of each
+    releases/NAME.json by NAME (r0001, ...), in order; readme: README.md, empty where there is none.
+    """
+
+    head: str | None
+    releases: Mapping[str, bytes]
+    readme: str
+
+
+class HeadMoved(Exception):
+    """Somebody else changed the target meanwhile: nothing was published."""
 
 
 class Target(Protocol):
-    """Where readers will find the release."""
+    """Where readers find the releases of one dataset."""
 
-    def refuse(self, source: str) -> None:
-        """Raises InputError where a release of `source` must not or cannot go here."""
+    @property
+    def name(self) -> str:
+        """org/name on the Hub, or the absolute path of a folder."""
         ...
 
-    def publish(self, staged: Path) -> None:
-        """Readers see the whole staged release, or, where this raises, what was there before."""
+    @property
+    def is_hub(self) -> bool:
+        """Whether it is a repository of the Hub."""
+        ...
+
+    def refuse(self, source: str) -> None:
+        """Raises InputError or HubRefused where a release of `source` must not or cannot go here;
+        writes nothing."""
+        ...
+
+    def prepare(self) -> None:
+        """It can be written; on the Hub it exists, private where it did not before."""
+        ...
+
+    def published(self) -> Published:
+        """What readers see now."""
+        ...
+
+    def read(self, path: str, head: str | None) -> bytes:
+        """A published file, whole."""
+        ...
+
+    def fetch(self, path: str, head: str | None, into: Path) -> Path:
+        """A published file, linked or copied to `into`/`path`."""
+        ...
+
+    def offer(self, file: Path, path: str) -> None:
+        """A finished file may be sent ahead, to be seen by nobody before it is published."""
+        ...
+
+    def publish(self, staged: Path, release: str, after: Published) -> str:
+        """Readers see the staged files on top of what was there, as `release`; says where to look.
+        HeadMoved where the target is no longer `after`, and then nothing is changed."""
+        ...
+
+    def name_releases(self, releases: Sequence[str]) -> None:
+        """Each of these releases, which readers see, can be asked for by its name."""
+        ...
+
+    def open_to_everybody(self) -> None:
+        """Everybody can read it; InputError where that is not for this program to do."""
         ...
 
 
 @dataclass(frozen=True)
 class LocalTarget:
-    """A folder. The release is written beside it and renamed into place."""
+    """A folder. What it shall hold is made beside it and renamed into place."""
 
     path: Path
+
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+    @property
+    def is_hub(self) -> bool:
+        return False
 
     def refuse(self, source: str) -> None:
         folder = Path(source).expanduser()
@@ -52,27 +124,68 @@ class LocalTarget:
             )
 
     def is_ours(self) -> bool:
-        """Whether a release of this tool lies here."""
-        manifest = self.path / "manifest.json"
-        if not manifest.is_file():
-            return False
-        try:
-            return bool(json.loads(manifest.read_text()).get("made_by") == MADE_BY)
-        except (json.JSONDecodeError, AttributeError):
-            return False
+        """Whether releases of this tool lie here."""
+        return any(_made_here(manifest) for manifest in self._releases().values())
 
-    def publish(self, staged: Path) -> None:
+    def prepare(self) -> None:
+        parent = self.path.parent
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+        except OSError as problem:
+            raise self._unwritable(problem) from None
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise StorageError(f"{parent} cannot be written: name another folder with --to")
+
+    def published(self) -> Published:
+        self._recover()
+        card = self.path / CARD
+        readme = card.read_bytes().decode("utf-8", "replace") if card.is_file() else ""
+        return Published(None, self._releases(), readme)
+
+    def read(self, path: str, head: str | None) -> bytes:
+        return self._file(path).read_bytes()
+
+    def fetch(self, path: str, head: str | None, into: Path) -> Path:
+        within = into / path
+        place_file(self._file(path), within)
+        return within
+
+    def offer(self, file: Path, path: str) -> None:
+        """Nothing: a folder takes everything at once."""
+
+    def publish(self, staged: Path, release: str, after: Published) -> str:
+        there = self._releases()
+        if there.get(release) == (staged / manifest_path(release)).read_bytes():
+            return self.name
+        if there != after.releases:
+            raise HeadMoved(self.name)
         incoming = self._beside("incoming")
         shutil.rmtree(incoming, ignore_errors=True)
         try:
+            _link_tree(self.path, incoming)
             _link_tree(staged, incoming)
             self._swap(incoming)
         except OSError as problem:
             shutil.rmtree(incoming, ignore_errors=True)
-            raise StorageError(
-                f"{self.path} could not be written ({problem.strerror}): make room or choose "
-                "another --to, then run the same command again; nothing finished is lost"
-            ) from None
+            raise self._unwritable(problem) from None
+        return self.name
+
+    def name_releases(self, releases: Sequence[str]) -> None:
+        """Nothing: a folder is what it is now."""
+
+    def open_to_everybody(self) -> None:
+        raise InputError(f"{self.path} is a folder: only a dataset on the Hub can be made public")
+
+    def _releases(self) -> dict[str, bytes]:
+        folder = self.path / FOLDER
+        paths = [f"{FOLDER}/{path.name}" for path in folder.glob("*.json")]
+        return {name: (self.path / path).read_bytes() for name, path in release_names(paths)}
+
+    def _file(self, path: str) -> Path:
+        file = self.path / path
+        if not file.is_file():
+            raise StorageError(f"{self.path} has no {path} any more: restore it from a copy")
+        return file
 
     def _swap(self, incoming: Path) -> None:
         previous = self._beside("previous")
@@ -90,37 +203,114 @@ class LocalTarget:
     def _beside(self, what: str) -> Path:
         return self.path.with_name(f".{self.path.name}.{what}")
 
+    def _unwritable(self, problem: OSError) -> StorageError:
+        return StorageError(
+            f"{self.path} could not be written ({problem.strerror}): make room or choose another "
+            "--to, then run the same command again; nothing finished is lost"
+        )
+
+
+def release_names(paths: list[str]) -> list[tuple[str, str]]:
+    """(NAME, path) of each releases/NAME.json among the paths, in the order of the releases."""
+    found = [(match[1], path) for path in paths if (match := _RELEASE.fullmatch(path))]
+    return sorted(found, key=lambda each: int(each[0][1:]))
+
+
+def _made_here(manifest: bytes) -> bool:
+    try:
+        return bool(json.loads(manifest).get("made_by") == MADE_BY)
+    except (ValueError, AttributeError):
+        return False
+
 
 def _link_tree(source: Path, target: Path) -> None:
-    target.mkdir(parents=True)
+    """Every file of `source` is in `target`, in place of one of the same path."""
+    target.mkdir(parents=True, exist_ok=True)
     for path in sorted(source.rglob("*")):
-        within = target / path.relative_to(source)
         if path.is_dir():
-            within.mkdir()
+            (target / path.relative_to(source)).mkdir(exist_ok=True)
         else:
-            _link(path, within)
+            place_file(path, target / path.relative_to(source))
 
 
-def _link(source: Path, target: Path) -> None:
-    """A hard link where the file system allows it: shards are never written again in place."""
+def place_file(source: Path, target: Path) -> None:
+    """`target` is the file: a hard link where the file system allows it, since published files are
+    never written again in place."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
     try:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
 
 
-def target_of(to: str | None, source: str) -> LocalTarget:
-    """The target named by --to; InputError where none is named or it is not a folder."""
-    if to is None:
+def target_of(
+    to: str | None,
+    source: str,
+    *,
+    revision: str | None = None,
+    create_pr: bool = False,
+    public: bool = False,
+    gated: str | None = None,
+    patience: float = 600.0,
+) -> Target:
+    """The target named by --to, or beside a source on the Hub; InputError where none is named, or
+    what is asked for cannot be had there."""
+    repo_id = _hub_id(to) if to is not None else _beside_source(source)
+    if repo_id is None:
+        _demand_for_folder(revision=revision, create_pr=create_pr, public=public, gated=gated)
+        return LocalTarget(Path(to or "").expanduser().resolve())
+    if gated not in (None, *_GATES):
+        raise InputError(f"--gated {gated} is neither {' nor '.join(_GATES)}")
+    from release.hub_target import HubTarget
+
+    return HubTarget(
+        repo_id,
+        revision=revision,
+        create_pr=create_pr,
+        public=public,
+        gated=gated,
+        patience=patience,
+    )
+
+
+def _hub_id(to: str) -> str | None:
+    """org/name where --to names a repository of the Hub, None where it names a folder."""
+    name = to.removeprefix(_DATASET_PREFIX).rstrip("/")
+    if to.startswith(_HUB_PREFIX):
+        if to.startswith(_DATASET_PREFIX) and _HUB_ID.fullmatch(name):
+            return name
+        raise InputError(f"--to {to} is not {_DATASET_PREFIX}org/name; a branch is --revision")
+    if not _HUB_ID.fullmatch(to):
+        return None
+    if Path(to).exists():
         raise InputError(
-            f"no target: say where the release of {source} goes, such as --to ./{_stem(source)}"
+            f"--to {to} is a folder here and may be a dataset on the Hub: write ./{to} for the "
+            f"folder, {_DATASET_PREFIX}{to} for the Hub"
         )
-    if _HUB_ID.fullmatch(to):
-        raise InputError(
-            f"--to {to} reads like a Hub repository, and this version writes folders only: use "
-            f"--to ./{to}"
-        )
-    return LocalTarget(Path(to).expanduser().resolve())
+    return to
+
+
+def _beside_source(source: str) -> str:
+    """The repository that a release of a Hub source goes to where no other is named."""
+    name = source.removeprefix(_DATASET_PREFIX).partition("@")[0]
+    is_hub = source.startswith(_DATASET_PREFIX) or not Path(source).expanduser().exists()
+    if is_hub and _HUB_ID.fullmatch(name):
+        return f"{name}-protected"
+    raise InputError(
+        f"no target: say where the release of {source} goes, such as --to ./{_stem(source)}"
+    )
+
+
+def _demand_for_folder(**asked: object) -> None:
+    """Nothing is asked for that folders do not have."""
+    for name, value in asked.items():
+        if value:
+            option = name.replace("_", "-")
+            raise InputError(
+                f"--{option} is for the Hub, and --to names a folder: drop --{option}, or name "
+                "org/name"
+            )
 
 
 def _stem(source: str) -> str:

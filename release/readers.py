@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Features
@@ -273,8 +272,12 @@ def sample_json(tar: tarfile.TarFile, members: Members) -> dict[str, Any]:
 
 
 def open_file(url: str) -> Any:
-    """A file to read bytes from, here or wherever its URL leads."""
-    return fsspec.open(url, "rb").open() if "://" in url else open(url, "rb")
+    """A file to read bytes from, here or on the Hub."""
+    if url.startswith("hf://"):
+        from release.remote import RemoteFile
+
+        return RemoteFile(url)
+    return open(url, "rb")
 
 
 def _read(url: str) -> bytes:

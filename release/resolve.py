@@ -5,19 +5,23 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from release import choices
-from release.errors import InputError, TooManyBadRows
+from release import choices, demand, increment, places
+from release.chain import Chain
+from release.errors import InputError
+from release.increment import Increment
 from release.options import ReleaseOptions
 from release.plan import ReleasePlan
-from release.publish import LocalTarget, target_of
+from release.publish import Target, target_of
 from release.shards import default_rows_per_shard
 from release.source import Source, open_source
 from release.survey import Survey, survey
 from release.terminal import Terminal
+from release.vault import Vault
 from release.workdir import Workdir, default_workdir, kept_seed, typed_seed
 
 if TYPE_CHECKING:
@@ -31,30 +35,46 @@ def workdir_of(options: ReleaseOptions) -> Workdir:
     """Where this release is made."""
     if options.workdir is not None:
         return Workdir(Path(options.workdir).expanduser().resolve())
-    return Workdir(
-        default_workdir(_place(options.source), str(target_of(options.to, options.source).path))
-    )
+    return Workdir(default_workdir(_place(options.source), _target(options).name))
 
 
-def resolve(options: ReleaseOptions, workdir: Workdir, terminal: Terminal) -> ReleasePlan:
-    """The plan for these options, with the source surveyed; InputError says what cannot work."""
+def resolve(options: ReleaseOptions, workdir: Workdir, terminal: Terminal) -> ReleasePlan | None:
+    """The plan for these options, with the source surveyed; None where the target has every row of
+    the source already. InputError says what cannot work."""
+    target = _target(options)
+    demand.worth_public(options)
+    increment.demand_options(options)
+    target.refuse(options.source)
+    vault = places.vault_of(options, target, terminal)
+    published = target.published()
+    chain = Chain.of(published.releases, target.name)
+    if chain.manifests:
+        options = increment.continued(options, chain)
+        increment.demand_same_seed(options, vault.seed())
     method = _method(options)
-    target = target_of(options.to, options.source)
     source = _open(options)
     split = _split(source, options.split)
-    target.refuse(source.spec)
-    state = "replaced" if target.is_ours() else "new"
-    terminal.line(f"clean {source.spec} -> {target.path} ({state})")
-    left = [f"{kind} {', '.join(names)}" for kind, names in _not_published(source, split).items()]
-    if left:
-        terminal.line(f"not published: {'; '.join(left)}")
-    rows = _survey(source, split, options.rows, options, workdir, terminal)
-    _check_labels(source, rows, method, options)
+    _tell_start(source, split, target, chain, terminal)
+    if chain.manifests:
+        increment.demand_same_rows(chain, source, split, list(source.columns.features()))
+    whole = _survey(source, split, options.rows, options, workdir, terminal)
+    demand.labels(source, whole, method, options)
     test = _test_split(source, split, options)
     scored = (
         None if test is None else _survey(source.bare(), test, None, options, workdir, terminal)
     )
-    return _plan(_Found(options, workdir, target, source, split, rows, test, scored, method))
+    seed = _seed(options, target, vault)
+    found = _Found(
+        options, workdir, target, chain, source, split, whole, test, scored, method, seed
+    )
+    if not chain.manifests:
+        return _plan(found, None)
+    step = increment.find(chain, vault, source, split, whole, options, seed, workdir, terminal.line)
+    if step is None:
+        # A pull request that was merged, or a run that was killed, left no tag.
+        target.name_releases([manifest.release for manifest in chain.manifests])
+        return None
+    return _plan(found, step)
 
 
 @dataclass(frozen=True)
@@ -63,28 +83,33 @@ class _Found:
 
     options: ReleaseOptions
     workdir: Workdir
-    target: LocalTarget
+    target: Target
+    chain: Chain
     source: Source
     split: str
-    rows: Survey
+    whole: Survey
     test_split: str | None
     test_rows: Survey | None
     method: Method
+    seed: str
 
 
-def _plan(found: _Found) -> ReleasePlan:
-    """The plan's values, each filled in from the options, the source or this machine."""
-    options, source, rows = found.options, found.source, found.rows
+def _plan(found: _Found, step: Increment | None) -> ReleasePlan:
+    """The plan's values, each filled in from the options, the source or this machine; `step` says
+    which rows are added to a dataset that is there already."""
+    options, source = found.options, found.source if step is None else step.source
+    rows = found.whole if step is None else step.rows
+    demand.few_bad_rows(rows, found.split, options)
     shape = rows.one_shape()
-    if shape is None and found.method.one_size:
-        raise InputError(
-            f"method {options.method} needs images of one size: choose one that does not "
-            f"({_names(lambda m: not m.one_size)}), or resize the source"
-        )
+    demand.one_size(shape, found.method, str(options.method))
     net_size = options.net_size or min(224, rows.common_short_side())
     preset = _preset(options)
     return ReleasePlan(
+        **_place_in_chain(found, step),  # type: ignore[arg-type]
+        **_where(found),  # type: ignore[arg-type]
         source=source.to_json(),
+        source_is_public=options.source_is_public,
+        columns=list(source.columns.features()),
         not_published=_not_published(source, found.split),
         split=found.split,
         test_split=found.test_split,
@@ -93,9 +118,7 @@ def _plan(found: _Found) -> ReleasePlan:
         test_rows=0 if found.test_rows is None else len(found.test_rows.rows()),
         class_names=list(source.class_names),
         shape=None if shape is None else list(shape),
-        target=str(found.target.path),
-        workdir=str(found.workdir.path),
-        method=options.method,
+        method=options.method or increment.DEFAULT_METHOD,
         preset=preset,
         budget=str(found.method.budget),
         settings=choices.settings(options.set_),
@@ -103,9 +126,11 @@ def _plan(found: _Found) -> ReleasePlan:
         protect_classes=_protected_classes(options, source),
         protect_share=options.protect_share,
         net_size=net_size,
-        fit_rows=_fit_rows(options, rows, net_size),
-        seed=_seed(options, found.target),
-        formats=choices.formats(options.format),
+        fit_rows=_fit_rows(found, net_size),
+        fit_share=1.0 if step is None else choices.share("--fit-share", options.fit_share),
+        seed=found.seed,
+        typed_seed=options.seed is not None,
+        formats=choices.formats(options.format or "parquet"),
         encoding=choices.one_of("--encoding", options.encoding, ("png", "webp")),
         rows_per_shard=options.rows_per_shard or _rows_per_shard(rows),
         batch_size=_batch_size(net_size),
@@ -119,6 +144,61 @@ def _plan(found: _Found) -> ReleasePlan:
         max_accuracy=options.max_accuracy,
         **_run(options),  # type: ignore[arg-type]
     )
+
+
+def _place_in_chain(found: _Found, step: Increment | None) -> dict[str, object]:
+    """Which release of the dataset it is, and what it adds."""
+    chain = found.chain
+    first = chain.manifests[0].num_rows if chain.manifests else len(found.whole.rows())
+    return {
+        "release": chain.next_name,
+        "previous": chain.last_digest,
+        "first_row": chain.next_row,
+        "first_rows": min(first, found.options.verify_rows),
+        "date": datetime.now(UTC).date().isoformat(),
+        "removed": 0 if step is None else step.removed,
+        "survey": found.split if step is None else step.survey,
+        "pairs": None if step is None else step.pairs,
+        "old_rows": 0 if step is None else step.old_rows,
+    }
+
+
+def _where(found: _Found) -> dict[str, object]:
+    """Where it goes, and where it is made."""
+    options = found.options
+    return {
+        "target": found.target.name,
+        "on_hub": found.target.is_hub,
+        "revision": options.revision,
+        "create_pr": options.create_pr,
+        "public": options.public,
+        "gated": options.gated,
+        "hub_patience": options.hub_patience,
+        "state": places.state_text(options, found.target),
+        "workdir": str(found.workdir.path),
+    }
+
+
+def _target(options: ReleaseOptions) -> Target:
+    return target_of(
+        options.to,
+        options.source,
+        revision=options.revision,
+        create_pr=options.create_pr,
+        public=options.public,
+        gated=options.gated,
+        patience=options.hub_patience,
+    )
+
+
+def _tell_start(
+    source: Source, split: str, target: Target, chain: Chain, terminal: Terminal
+) -> None:
+    there = f"{chain.next_name}, after {chain.num_rows:,} rows" if chain.manifests else "new"
+    terminal.line(f"clean {source.spec} -> {target.name} ({there})")
+    left = [f"{kind} {', '.join(names)}" for kind, names in _not_published(source, split).items()]
+    if left:
+        terminal.line(f"not published: {'; '.join(left)}")
 
 
 def _not_published(source: Source, split: str) -> dict[str, list[str]]:
@@ -171,7 +251,8 @@ def _method(options: ReleaseOptions) -> Method:
 
     try:
         budget = None if options.budget is None else parse(options.budget)
-        return configure(options.method, _preset(options), budget, choices.settings(options.set_))
+        name = options.method or increment.DEFAULT_METHOD
+        return configure(name, _preset(options), budget, choices.settings(options.set_))
     except ValueError as problem:
         raise InputError(f"{problem} (see `protect-release methods`)") from None
 
@@ -183,6 +264,7 @@ def _place(spec: str) -> str:
 
 
 def _open(options: ReleaseOptions) -> Source:
+    demand.hidden_source(options)
     return open_source(
         options.source,
         config=options.config,
@@ -231,52 +313,10 @@ def _survey(
 ) -> Survey:
     with terminal.stage(f"survey {split}") as tell:
         found = survey(source, split, workdir.survey(split), limit=limit, progress=tell)
-    allowed = choices.share("--max-bad", options.max_bad)
-    if len(found.bad) > allowed * len(found):
-        row, reason = found.bad[0]
-        raise TooManyBadRows(
-            f"{len(found.bad)} of {len(found)} rows of split {split} cannot be released (first: "
-            f"row {row}, {reason}), more than --max-bad {options.max_bad}: mend the source or "
-            "raise --max-bad"
-        )
+    demand.few_bad_rows(found, split, options)
     if found.bad:
         terminal.line(f"split {split}: {len(found.bad)} of {len(found)} rows are left out")
     return found
-
-
-def _check_labels(source: Source, rows: Survey, method: Method, options: ReleaseOptions) -> None:
-    if source.label_column is None:
-        if method.needs_labels:
-            raise InputError(
-                f"{source.spec} has no label column and method {options.method} needs one: name "
-                f"it with --label-column, or choose {_names(lambda m: not m.needs_labels)}"
-            )
-        if options.verify:
-            raise InputError(
-                f"{source.spec} has no label column, so no victim can be trained on it: name one "
-                "with --label-column, or add --no-verify"
-            )
-        return
-    counts = rows.class_counts(len(source.class_names))
-    filled = [name for name, count in zip(source.class_names, counts, strict=True) if count]
-    if len(filled) < 2:
-        raise InputError(
-            f"the rows of {source.spec} have only one class ({', '.join(filled) or 'none'}): "
-            "there is nothing to classify; take more rows"
-        )
-    small = [n for n, count in zip(source.class_names, counts, strict=True) if count < 2]
-    if small:
-        raise InputError(
-            f"class {small[0]} of {source.spec} has fewer than 2 rows ({len(small)} such): take "
-            "more rows, or leave the class out of the source"
-        )
-
-
-def _names(accepts: object) -> str:
-    from crafting.registry import methods
-
-    assert callable(accepts)
-    return ", ".join(name for name, method in methods().items() if accepts(method.paper))
 
 
 def _protected_classes(options: ReleaseOptions, source: Source) -> list[int] | None:
@@ -294,16 +334,21 @@ def _target_map(options: ReleaseOptions, source: Source, method: Method) -> list
     return choices.target_map(options.target_map, source.class_names, protected)
 
 
-def _fit_rows(options: ReleaseOptions, rows: Survey, net_size: int) -> int:
-    """As many rows as were asked for, or as fit in the cache at net size in colour."""
+def _fit_rows(found: _Found, net_size: int) -> int:
+    """As many rows as were asked for, or as fit in the cache at net size in colour; for an
+    increment a share of the source."""
+    options, there = found.options, len(found.whole.rows())
     room = int(options.cache_gb * 1e9 / (3 * net_size * net_size))
-    return min(options.fit_rows or room, len(rows.rows()))
+    if found.chain.manifests:
+        share = choices.share("--fit-share", options.fit_share)
+        return max(2 * found.source.num_classes, min(room, round(share * there)))
+    return min(options.fit_rows or room, there)
 
 
-def _seed(options: ReleaseOptions, target: LocalTarget) -> str:
+def _seed(options: ReleaseOptions, target: Target, vault: Vault) -> str:
     if options.seed is not None:
         return typed_seed(options.seed)
-    return kept_seed(_place(options.source), str(target.path))
+    return vault.seed() or kept_seed(_place(options.source), target.name)
 
 
 def _rows_per_shard(rows: Survey) -> int:

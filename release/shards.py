@@ -42,18 +42,19 @@ _GROUP_ROWS = 1000
 
 @dataclass(frozen=True)
 class ShardSpec:
-    """Source rows start..stop of a split, as one shard."""
+    """Rows start..stop of what a release adds, counted from 0, as one shard."""
 
     index: int
     start: int
     stop: int
+    release: str = FIRST_RELEASE
 
 
-def cut(num_rows: int, rows_per_shard: int) -> list[ShardSpec]:
+def cut(num_rows: int, rows_per_shard: int, release: str = FIRST_RELEASE) -> list[ShardSpec]:
     """The shards of rows 0..num_rows, in order."""
     starts = range(0, num_rows, rows_per_shard)
     return [
-        ShardSpec(index, start, min(start + rows_per_shard, num_rows))
+        ShardSpec(index, start, min(start + rows_per_shard, num_rows), release)
         for index, start in enumerate(starts)
     ]
 
@@ -90,7 +91,8 @@ class ShardFile:
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """A finished shard: its files, its rows in order, and what was measured on them."""
+    """A finished shard: its files, its rows in order by their number in the dataset, and what was
+    measured on them. start and stop are its spec's."""
 
     index: int
     start: int
@@ -120,8 +122,8 @@ def shard_path(name: str, split: str, index: int, release: str = FIRST_RELEASE) 
     return f"webdataset/{split}/{release}-{index:05d}.tar"
 
 
-def _record_path(folder: Path, split: str, index: int) -> Path:
-    return folder / f"records/{split}/{FIRST_RELEASE}-{index:05d}.json"
+def _record_path(folder: Path, split: str, shard: ShardSpec) -> Path:
+    return folder / f"records/{split}/{shard.release}-{shard.index:05d}.json"
 
 
 def write_shard(
@@ -141,22 +143,22 @@ def write_shard(
     StorageError where they cannot be written; nothing then has a final name that is not whole.
     """
     writers = {"parquet": write_parquet, "webdataset": write_webdataset}
+    paths = {name: shard_path(name, split, shard.index, shard.release) for name in formats}
     files = tuple(
-        writers[name](folder, shard_path(name, split, shard.index), rows, source.columns, encoding)
-        for name in formats
+        writers[name](folder, path, rows, source.columns, encoding) for name, path in paths.items()
     )
     released = tuple(row.row for row in rows)
     record = ShardRecord(
         shard.index, shard.start, shard.stop, released, files, measured, round(seconds, 3)
     )
-    path = _record_path(folder, split, shard.index)
+    path = _record_path(folder, split, shard)
     _write_whole(path, lambda p: p.write_text(json.dumps(record.to_json())))
     return record
 
 
 def finished(folder: Path, split: str, shard: ShardSpec) -> ShardRecord | None:
     """The record of a shard whose files are all there in their size, else None."""
-    path = _record_path(folder, split, shard.index)
+    path = _record_path(folder, split, shard)
     if not path.exists():
         return None
     record = ShardRecord.from_json(json.loads(path.read_text()))

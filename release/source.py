@@ -1,7 +1,7 @@
 """The owner's clean dataset as pinned splits of numbered rows that can be read again and again.
 
 Wherever it lies (the Hub, a local folder, a sample), `datasets` says what its files and features
-are, and fsspec opens them.
+are.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from datasets import Features
 
 from release import readers
@@ -37,8 +39,9 @@ class Source:
     pin: the commit on the Hub, or a digest of every file's path and contents; splits: the URLs of
     each split's files, in row order; tar_image, tar_label: extensions within tars (None: any image,
     no label); kept: the other published columns with their features; kept_clean: those among them
-    whose values are published whatever they are; dropped: columns that are
-    not published.
+    whose values are published whatever they are; dropped: columns that are not published; chosen:
+    for splits that are not read whole, an .npy file of the row numbers that are (ascending), rows
+    then counting from 0 anew.
     """
 
     spec: str
@@ -58,6 +61,7 @@ class Source:
     license: str | None
     pretty_name: str | None
     citation: str | None
+    chosen: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def num_classes(self) -> int:
@@ -79,6 +83,8 @@ class Source:
     def num_rows(self, split: str) -> int:
         """How many rows the split has, without reading an image."""
         files = self.files(split)
+        if split in self.chosen:
+            return len(np.load(self.chosen[split], mmap_mode="r"))
         if self.kind == "parquet":
             return readers.parquet_num_rows(files)
         return readers.tar_num_rows(files) if self.kind == "webdataset" else len(files)
@@ -89,6 +95,8 @@ class Source:
         Damaged and missing images, missing labels and labels out of range are handed over as they
         are; InputError where a Parquet file or tar itself cannot be read.
         """
+        if split in self.chosen:
+            return self._chosen_rows(split, start, stop)
         files, end = self.files(split), sys.maxsize if stop is None else stop
         if self.kind == "imagefolder":
             return readers.folder_rows(files, self.class_names, start, end)
@@ -97,6 +105,26 @@ class Source:
             return readers.tar_rows(files, inside, start, end)
         fields = Fields(self.image_column, self.label_column, tuple(self.kept))
         return readers.parquet_rows(files, fields, start, end)
+
+    def _chosen_rows(self, split: str, start: int, stop: int | None) -> Iterator[Row]:
+        wanted = np.load(self.chosen[split], mmap_mode="r")[start:stop].tolist()
+        if self.kind == "imagefolder":
+            files = [self.files(split)[row] for row in wanted]
+            rows = readers.folder_rows(files, self.class_names, 0, len(files))
+        else:
+            kept = set(wanted)
+            reach = self.whole().rows(split, wanted[0], wanted[-1] + 1) if wanted else iter(())
+            rows = (row for row in reach if row.number in kept)
+        for number, row in enumerate(rows, start):
+            yield replace(row, number=number)
+
+    def only(self, split: str, rows: Path) -> Source:
+        """This source with only the rows of the split that the .npy file lists, counted from 0."""
+        return replace(self, chosen={**self.chosen, split: str(rows)})
+
+    def whole(self) -> Source:
+        """This source with every row."""
+        return replace(self, chosen={})
 
     def bare(self) -> Source:
         """The same rows with image and label alone, as victims and surrogates need them."""

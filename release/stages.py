@@ -23,7 +23,7 @@ from release.worker import Rank
 
 if TYPE_CHECKING:
     from crafting.method import Context
-    from evaluation.verify import TrialSpec
+    from evaluation.verify import Rows, TrialSpec
 
 
 def context(rank: Rank, survey: Survey) -> Context:
@@ -50,8 +50,9 @@ def fit(rank: Rank) -> None:
     """The State is on disk; every rank took part, the first one wrote it."""
     plan = rank.plan
     survey = Survey.load(rank.workdir.survey(plan.split))
-    data = PixelSplit.load(rank.workdir.cache(plan.cache_key(), "train"))
-    fitted = plan.configured().fit(data, context(rank, survey))
+    data = PixelSplit.load(rank.workdir.cache(plan.cache_key(), plan.fit_part))
+    ctx = replace(context(rank, survey), fit_share=plan.fit_share)
+    fitted = plan.configured().fit(data, ctx)
     if rank.rank == 0:
         state.save(rank.workdir.state(plan.fit_key()), fitted)
 
@@ -59,7 +60,7 @@ def fit(rank: Rank) -> None:
 def craft(rank: Rank) -> None:
     """Every shard of this rank is finished."""
     plan = rank.plan
-    survey = Survey.load(rank.workdir.survey(plan.split))
+    survey = Survey.load(rank.workdir.survey(plan.survey))
     mine = shards_of(rank)[rank.rank :: rank.world]
     folder = rank.workdir.shards(plan.craft_key())
     missing = [shard for shard in mine if not finished(folder, plan.split, shard)]
@@ -86,7 +87,7 @@ def _tell_after(rank: Rank, before: float, total: float, done: float) -> None:
 
 def shards_of(rank: Rank) -> list[ShardSpec]:
     """Every shard of the release, in order; the cuts depend on the plan alone."""
-    return cut(rank.plan.num_rows, rank.plan.rows_per_shard)
+    return cut(rank.plan.num_rows, rank.plan.rows_per_shard, rank.plan.release)
 
 
 def verify(rank: Rank) -> None:
@@ -120,7 +121,7 @@ class Trials:
         outcome = run(
             spec,
             # Twins see their rows in the same order.
-            replace(train, seed=spec.seed),
+            replace(train.take(self._training_rows(spec.rows)), seed=spec.seed),
             self._test,
             net_size=plan.net_size,
             device=self._rank.device,
@@ -129,34 +130,30 @@ class Trials:
         write_private(path, json.dumps(outcome.to_json()))
 
     @cached_property
-    def _all_clean(self) -> PixelSplit:
+    def _clean(self) -> PixelSplit:
         return PixelSplit.load(self._rank.workdir.cache(self._key, "train"))
 
     @cached_property
-    def _clean(self) -> PixelSplit:
-        return self._all_clean.take(self._training_rows())
-
-    @cached_property
     def _protected(self) -> PixelSplit:
-        plan = self._rank.plan
-        released = PixelSplit.load(self._rank.workdir.protected(plan.craft_key()))
-        return released.take(self._training_rows())
+        return PixelSplit.load(self._rank.workdir.protected(self._rank.plan.protected_key()))
 
     @cached_property
     def _test(self) -> PixelSplit:
         if self._rank.plan.test_split is not None:
             return PixelSplit.load(self._rank.workdir.cache(self._key, "test"))
-        return self._all_clean.take(self._held_out())
+        return self._clean.take(self._held_out())
 
-    def _training_rows(self) -> list[int]:
-        rows = self._all_clean.rows
-        if self._rank.plan.test_split is not None:
-            return [int(row) for row in rows]
-        held_out = set(self._held_out())
-        return [int(row) for row in rows if int(row) not in held_out]
+    def _training_rows(self, rows: Rows) -> list[int]:
+        plan = self._rank.plan
+        chosen = self._clean.rows
+        if rows == "new" and plan.pairs is not None:
+            pairs = self._rank.workdir.pairs(plan.pairs)
+            chosen = pairs[pairs[:, 1] >= plan.first_row, 0]
+        held_out = set(self._held_out()) if plan.test_split is None else set()
+        return [int(row) for row in chosen if int(row) not in held_out]
 
     def _held_out(self) -> list[int]:
-        return held_out_rows(self._all_clean, self._rank.plan.seed)
+        return held_out_rows(self._clean, self._rank.plan.seed)
 
 
 def held_out_rows(data: PixelSplit, seed: str, share: float = 0.1) -> list[int]:

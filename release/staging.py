@@ -1,8 +1,9 @@
 """The release as readers will find it, put together in WORKDIR/release from finished shards:
 
-    README.md   manifest.json   data/ webdataset/   verification/report.json and its pictures
+    README.md   releases/NAME.json   data/ webdataset/   reports/NAME/report.json and its pictures
 
-Everything in it is public. What shows clean pixels goes to WORKDIR/private instead.
+Only what this release adds, and README.md, which speaks for all of them. Everything in it is
+public. What shows clean pixels goes to WORKDIR/private instead.
 """
 
 from __future__ import annotations
@@ -10,17 +11,19 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cards.card import render
 from evaluation.integrity import Visibility
-from evaluation.report import Gate, Report, report_on
+from evaluation.report import Gate, Report, Sample, report_on
 from release import __version__
+from release.chain import Chain
 from release.errors import InputError, StorageError
+from release.facts import RELEASES_PLOT, card_facts
 from release.images import decode
-from release.manifest import REPORT, Manifest
+from release.manifest import Manifest, manifest_path, report_path
 from release.plan import ReleasePlan
 from release.shards import ShardRecord, read_shard, sha256
 from release.source import Source
@@ -30,19 +33,22 @@ from release.workdir import Workdir, write_private
 if TYPE_CHECKING:
     import numpy as np
 
-    from cards.facts import CardFacts, Measured, Picture
-    from evaluation.released import Format
+    from cards.facts import CardFacts, Picture
     from evaluation.verify import Outcome
 
 _SHOWN = 16
 _COMPARED = 8
-_TOOL = f"protect-release {__version__}"
 
 
 def judge(
-    plan: ReleasePlan, workdir: Workdir, records: Sequence[ShardRecord], outcomes: list[Outcome]
+    plan: ReleasePlan,
+    workdir: Workdir,
+    records: Sequence[ShardRecord],
+    outcomes: list[Outcome],
+    chain: Chain,
 ) -> Report:
     """The report of these shards and trainings, kept with its plots in WORKDIR/report."""
+    added = sum(len(record.rows) for record in records)
     report = report_on(
         outcomes,
         surrogate_name=plan.configured().surrogate_name,
@@ -51,9 +57,12 @@ def judge(
         visibility=_visibility(records),
         preset=plan.preset,
         license=plan.license,
-        release=plan.public(),
+        release=plan.public_view(),
         hardware=_hardware(plan),
         versions=plan.versions,
+        sample=Sample(plan.old_rows, chain.num_rows, added) if plan.is_increment else None,
+        source_is_public=plan.source_is_public,
+        typed_seed=plan.typed_seed,
     )
     shutil.rmtree(workdir.report, ignore_errors=True)
     workdir.report.mkdir(parents=True)
@@ -63,30 +72,49 @@ def judge(
 
 
 def stage_release(
-    plan: ReleasePlan, workdir: Workdir, records: Sequence[ShardRecord], report: Report
+    plan: ReleasePlan,
+    workdir: Workdir,
+    records: Sequence[ShardRecord],
+    report: Report,
+    chain: Chain,
 ) -> None:
-    """WORKDIR/release is complete: it appears under that name only then."""
+    """WORKDIR/release is complete: it appears under that name only then. `chain` holds the releases
+    before this one."""
     making = workdir.release.with_name("release.making")
+    reports = f"reports/{plan.release}"
     shutil.rmtree(making, ignore_errors=True)
-    shutil.copytree(workdir.report, making / "verification")
+    shutil.copytree(workdir.report, making / reports)
     _link_shards(plan, workdir, records, making)
-    pictures = _draw_images(plan, workdir, records, making)
-    (making / "README.md").write_text(_card(plan, workdir, records, report, pictures))
-    _manifest(plan, workdir, records, making).save(making)
+    pictures = _draw_images(plan, workdir, records, making / reports)
+    manifest = _manifest(plan, workdir, records, report, making, chain)
+    path = making / manifest_path(plan.release)
+    path.parent.mkdir()
+    path.write_bytes(manifest.to_bytes())
+    facts = card_facts(plan, records, report, chain.with_last(manifest), pictures)
+    _draw_releases(facts, making)
+    write_private(workdir.card, render(facts))
     workdir.staged.unlink(missing_ok=True)
     shutil.rmtree(workdir.release, ignore_errors=True)
     making.rename(workdir.release)
     write_private(workdir.staged, plan.fingerprint())
 
 
-def staged_release(plan: ReleasePlan, workdir: Workdir) -> Path:
-    """The folder that `stage_release` made for this very plan."""
+def demand_staged(plan: ReleasePlan, workdir: Workdir) -> None:
+    """InputError where `stage_release` did not end for this very plan."""
     mark = workdir.staged
     if not mark.exists() or mark.read_text() != plan.fingerprint():
         raise InputError(
             f"no finished release of this plan in {workdir.path}: run `protect-release card "
             f"--workdir {workdir.path}` first"
         )
+
+
+def staged_release(workdir: Workdir, readme: str) -> Path:
+    """The folder of the staged release, with its card laid over `readme`, the target's own."""
+    from cards.kept import merge
+
+    card = merge(readme, workdir.card.read_text())
+    (workdir.release / "README.md").write_bytes(card.encode())
     return workdir.release
 
 
@@ -126,7 +154,7 @@ def _draw_plots(plan: ReleasePlan, report: Report, folder: Path) -> None:
     curves = [
         Curve(trial.victim, *(_curve(found[*_key(trial), data]) for data in ("clean", "protected")))
         for trial in report.trials
-        if trial.is_plain and trial.seed == 0
+        if trial.is_plain and trial.seed == 0 and trial.rows == "release"
     ]
     accuracy_plot(curves, plan.num_classes, folder / "accuracy.png")
     worst = report.verdict.worst
@@ -135,8 +163,8 @@ def _draw_plots(plan: ReleasePlan, report: Report, folder: Path) -> None:
     confusion_plot(outcome.confusion, plan.class_names, title, folder / "confusion.png")
 
 
-def _key(trained: Any) -> tuple[str, str, int]:
-    return trained.victim, trained.countermeasure, trained.seed
+def _key(trained: Any) -> tuple[str, str, str, int]:
+    return trained.rows, trained.victim, trained.countermeasure, trained.seed
 
 
 def _curve(outcome: Outcome) -> list[float]:
@@ -159,7 +187,7 @@ def _link_shards(
 
 
 def _draw_images(
-    plan: ReleasePlan, workdir: Workdir, records: Sequence[ShardRecord], making: Path
+    plan: ReleasePlan, workdir: Workdir, records: Sequence[ShardRecord], folder: Path
 ) -> list[Picture]:
     """Pictures of protected rows for everyone, of clean ones for the owner, and of the clean rows
     that the owner chose to show."""
@@ -169,18 +197,21 @@ def _draw_images(
     protected = dict(_protected(plan, workdir, records, _SHOWN))
     if not protected:
         return []
-    protected_sheet(list(protected.values()), making / "verification/images.png")
-    pictures = [Picture("verification/images.png", "Images of this release, as published.")]
+    protected_sheet(list(protected.values()), folder / "images.png")
+    pictures = [
+        Picture(f"reports/{plan.release}/images.png", "Images of this release, as published.")
+    ]
     compared = list(protected)[:_COMPARED]
     clean = _clean(plan, compared)
     workdir.private.mkdir(exist_ok=True, mode=0o700)
     contact_sheet(clean, [protected[row] for row in compared], workdir.private / "compared.png")
     if plan.show_rows:
-        shown = dict(_rows_of(plan, workdir, records, set(plan.show_rows)))
-        after = [shown[row] for row in plan.show_rows]
-        contact_sheet(_clean(plan, plan.show_rows), after, making / "verification/shown.png")
+        numbers = [plan.first_row + row for row in plan.show_rows]
+        shown = dict(_rows_of(plan, workdir, records, set(numbers)))
+        after = [shown[row] for row in numbers]
+        contact_sheet(_clean(plan, numbers), after, folder / "shown.png")
         caption = "Chosen rows: clean, as published, and their difference times 16."
-        pictures.append(Picture("verification/shown.png", caption))
+        pictures.append(Picture(f"reports/{plan.release}/shown.png", caption))
     return pictures
 
 
@@ -205,118 +236,47 @@ def _rows_of(
 
 
 def _clean(plan: ReleasePlan, rows: Sequence[int]) -> list[np.ndarray]:
-    source = Source.from_json(plan.source)
+    """The clean pixels of rows numbered as released."""
+    source, places = Source.from_json(plan.source), [row - plan.first_row for row in rows]
     return [
         decode(found.image).pixels
-        for row in rows
-        for found in source.rows(plan.split, row, row + 1)
+        for place in places
+        for found in source.rows(plan.split, place, place + 1)
     ]
+
+
+def _draw_releases(facts: CardFacts, making: Path) -> None:
+    """How protection fared over the releases, where there are several that were verified."""
+    from cards.plots import releases_plot
+
+    if any(picture.path.endswith(RELEASES_PLOT) for picture in facts.pictures):
+        releases_plot(facts.releases, making / f"reports/{facts.release}/{RELEASES_PLOT}")
 
 
 def _manifest(
-    plan: ReleasePlan, workdir: Workdir, records: Sequence[ShardRecord], making: Path
+    plan: ReleasePlan,
+    workdir: Workdir,
+    records: Sequence[ShardRecord],
+    report: Report,
+    making: Path,
+    chain: Chain,
 ) -> Manifest:
+    bad = Survey.load(workdir.survey(plan.survey)).bad
     return Manifest.build(
         version=__version__,
-        plan=plan.public(),
+        release=plan.release,
+        id=plan.release_id(),
+        date=plan.date,
+        previous=chain.last_digest,
+        plan=plan.public_view(),
         class_names=plan.class_names,
+        first_row=plan.first_row,
         source_rows=plan.num_rows,
         records=records,
-        quarantined=Survey.load(workdir.survey(plan.split)).bad,
+        quarantined=[(plan.first_row + row, reason) for row, reason in bad],
         unprotected=len(_unprotected(records)),
-        report_sha256=sha256(making / REPORT),
+        removed=plan.removed,
+        source_is_public=plan.source_is_public,
+        report_sha256=sha256(making / report_path(plan.release)),
+        measured=[summary._asdict() for summary in report.summaries],
     )
-
-
-def _card(
-    plan: ReleasePlan,
-    workdir: Workdir,
-    records: Sequence[ShardRecord],
-    report: Report,
-    pictures: list[Picture],
-) -> str:
-    from cards.card import render
-
-    return render(_facts(plan, workdir, records, report, pictures))
-
-
-def _facts(
-    plan: ReleasePlan,
-    workdir: Workdir,
-    records: Sequence[ShardRecord],
-    report: Report,
-    pictures: list[Picture],
-) -> CardFacts:
-    """What the card may claim, each from where it was decided or measured."""
-    from cards.facts import CardFacts
-
-    source = Source.from_json(plan.source)
-    survey = Survey.load(workdir.survey(plan.split))
-    method = plan.configured()
-    num_bytes = {
-        format: sum(file.num_bytes for record in records for file in record.of_format(format))
-        for format in plan.formats
-    }
-    globs = {
-        "parquet": [f"data/{plan.split}/r0001-*.parquet"],
-        "webdataset": [f"webdataset/{plan.split}/r0001-*.tar"],
-    }
-    main: Format = "parquet" if "parquet" in plan.formats else "webdataset"
-    return CardFacts(
-        pretty_name=_pretty_name(source, plan),
-        repo_id=None,
-        source_name=None,
-        source_citation=source.citation,
-        license=plan.license or "unknown",
-        split=plan.split,
-        rows=plan.num_rows,
-        released=sum(len(record.rows) for record in records),
-        quarantined=Counter(reason for _, reason in survey.bad),
-        conversions=survey.conversions,
-        unprotected_rows=len(_unprotected(records)),
-        class_names=plan.class_names,
-        image_column=source.image_column,
-        shown_clean_rows=plan.show_rows,
-        method=plan.method,
-        paper=method.paper,
-        bibtex=method.bibtex,
-        budget=plan.budget,
-        preset=plan.preset,
-        measured=[_measured(summary) for summary in report.summaries],
-        gate=None if report.verdict is None else report.verdict.reason,
-        flags=[flag.text for flag in report.flags],
-        psnr=report.visibility.psnr,
-        ssim=report.visibility.ssim,
-        max_level=report.visibility.max_level,
-        features=source.columns.features()._to_yaml_list() if main == "parquet" else None,
-        data_files=globs[main],
-        tar_files=globs["webdataset"] if "webdataset" in plan.formats else [],
-        num_bytes=num_bytes[main],
-        download_size=num_bytes[main],
-        pictures=pictures + _plots(report),
-        tool=_TOOL,
-    )
-
-
-def _pretty_name(source: Source, plan: ReleasePlan) -> str:
-    """The source's own name, or else the target's: a source's path is nobody's business."""
-    return f"{source.pretty_name} (protected)" if source.pretty_name else Path(plan.target).name
-
-
-def _measured(summary: Any) -> Measured:
-    from cards.facts import Measured
-
-    return Measured(**summary._asdict())
-
-
-def _plots(report: Report) -> list[Picture]:
-    from cards.facts import Picture
-
-    if report.verdict is None:
-        return []
-    curves = "Accuracy on clean test images after each epoch."
-    confusion = f"What the {report.verdict.worst.victim} took clean test images for."
-    return [
-        Picture("verification/accuracy.png", curves),
-        Picture("verification/confusion.png", confusion),
-    ]

@@ -5,7 +5,7 @@ without holding them:
 
     labels.npy (N,) int64, -1 where there is none     good.npy (N,) bool
     sizes.npy (N,3) int32: C, H, W, 0 where bad       digests.npy (N,32) uint8
-    survey.json   the key of the pass, bad rows with their reasons, conversions counted
+    survey.json   the key of the pass, bad rows with their reasons
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,7 +28,7 @@ from release.source import Row, Source
 from release.threads import in_order
 
 Progress = Callable[[int, int], None]
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,6 @@ class Survey:
     digests: np.ndarray
     good: np.ndarray
     bad: Sequence[tuple[int, str]]
-    conversions: Mapping[str, int]
 
     def __len__(self) -> int:
         return len(self.good)
@@ -85,7 +83,7 @@ class Survey:
         notes = json.loads((folder / "survey.json").read_text())
         arrays = {n: np.load(folder / f"{n}.npy", mmap_mode="r") for n in _ARRAYS}
         bad = [(int(row), str(reason)) for row, reason in notes["bad"]]
-        return cls(**arrays, bad=bad, conversions=Counter(notes["conversions"]))
+        return cls(**arrays, bad=bad)
 
 
 _ARRAYS = {
@@ -122,8 +120,22 @@ def survey(
             raise InputError(f"split {split!r} of {source.spec} has no rows: name another")
         with whole_folder(folder, "make room") as making:
             found = _pass(source, split, making, min(limit or total, total), progress)
-            notes = {"key": key, "bad": found.bad, "conversions": dict(found.conversions)}
+            notes = {"key": key, "bad": found.bad}
             (making / "survey.json").write_text(json.dumps(notes, indent=1))
+    return Survey.load(folder)
+
+
+def restrict(found: Survey, rows: np.ndarray, folder: Path) -> Survey:
+    """The survey of only these rows (ascending), counted from 0, is in `folder`, with rows.npy
+    listing what they were."""
+    with whole_folder(folder, "make room") as making:
+        for name in _ARRAYS:
+            np.save(making / f"{name}.npy", getattr(found, name)[rows])
+        np.save(making / "rows.npy", rows)
+        places = {int(row): place for place, row in enumerate(rows)}
+        bad = [(places[row], reason) for row, reason in found.bad if row in places]
+        notes = {"key": None, "bad": bad}
+        (making / "survey.json").write_text(json.dumps(notes, indent=1))
     return Survey.load(folder)
 
 
@@ -144,7 +156,6 @@ def _pass(source: Source, split: str, folder: Path, total: int, progress: Progre
         for name, (dtype, shape) in _ARRAYS.items()
     }
     bad: list[tuple[int, str]] = []
-    conversions: Counter[str] = Counter()
     rows = source.rows(split, 0, total)
     for seen in in_order(partial(_look, source), rows, threads=_threads()):
         at = seen.row
@@ -153,12 +164,10 @@ def _pass(source: Source, split: str, folder: Path, total: int, progress: Progre
         arrays["sizes"][at], arrays["good"][at] = seen.size, seen.reason is None
         if seen.reason is not None:
             bad.append((at, seen.reason))
-        elif seen.converted is not None:
-            conversions[seen.converted] += 1
         progress(at + 1, total)
     for array in arrays.values():
         array.flush()
-    return Survey(**arrays, bad=bad, conversions=conversions)
+    return Survey(**arrays, bad=bad)
 
 
 @dataclass(frozen=True)
@@ -168,7 +177,6 @@ class _Seen:
     digest: bytes
     size: tuple[int, int, int]
     reason: str | None
-    converted: str | None = None
 
 
 def _look(source: Source, row: Row) -> _Seen:
@@ -183,7 +191,7 @@ def _look(source: Source, row: Row) -> _Seen:
         return _Seen(row.number, label, digest, (0, 0, 0), str(problem))
     height, width, channels = decoded.pixels.shape
     size = (0, 0, 0) if reason else (channels, height, width)
-    return _Seen(row.number, label, digest, size, reason, decoded.converted)
+    return _Seen(row.number, label, digest, size, reason)
 
 
 def _label_problem(source: Source, label: int | None) -> str | None:

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any, get_args
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from cards.facts import ReleaseEntry
     from evaluation.report import Report
+    from release.chain import Chain
+    from release.manifest import Manifest
     from release.pipeline import Made
 
 
@@ -97,14 +100,16 @@ def _first_line(thing: Any) -> str:
 
 
 def trials_table(report: Report) -> Table:
-    """Each victim beside its clean twin, seeds taken together; the column of countermeasures is
-    left out where there was only one."""
+    """Each victim beside its clean twin, seeds taken together; the columns of countermeasures and
+    of what it trained on are left out where they say the same in each line."""
     from evaluation.report import table
 
     header, *lines = table(report)
-    at = header.index("countermeasure")
-    varied = len({line[at] for line in lines}) > 1
-    shown = [n for n in range(len(header)) if varied or n != at]
+    shown = [
+        at
+        for at, name in enumerate(header)
+        if name not in ("countermeasure", "trained on") or len({line[at] for line in lines}) > 1
+    ]
     made = Table(*(header[n] for n in shown))
     for line in lines:
         made.add_row(*(line[n] for n in shown))
@@ -116,9 +121,13 @@ def summary(made: Made) -> dict[str, Any]:
     plan, report = made.plan, made.report
     released = sum(len(record.rows) for record in made.records)
     return {
-        "release": plan.target if made.published else None,
+        "changed": made.published is not None,
+        "target": plan.target,
+        "release": plan.release,
+        "published": made.published,
         "rows": plan.num_rows,
         "released": released,
+        "total": made.total,
         "quarantined": plan.num_rows - released,
         "method": plan.method,
         "budget": plan.budget,
@@ -134,6 +143,7 @@ def _trial(trial: Any) -> dict[str, Any]:
         "victim",
         "held_out",
         "countermeasure",
+        "rows",
         "seed",
         "clean",
         "protected",
@@ -150,6 +160,48 @@ def _verdict(made: Made) -> str:
 
 
 def _sentence(made: Made, released: int) -> str:
-    if made.published:
-        return f"{made.plan.target}: {released:,} rows, {_verdict(made)}"
-    return f"nothing was published: {_verdict(made)}"
+    plan = made.plan
+    if made.published is None:
+        return f"nothing was published: {_verdict(made)}"
+    added = f"{plan.release}, {released:,} rows by {plan.method}, {_verdict(made)}"
+    if plan.on_hub and not plan.public and not plan.create_pr:
+        return (
+            f"{made.published}: {added}; it is private: look at it, then `protect-release publish "
+            f"{plan.target} --public`"
+        )
+    return f"{made.published}: {added}"
+
+
+def releases_table(chain: Chain) -> tuple[Table, list[dict[str, Any]]]:
+    """Every release of a dataset, the oldest first: what it added and what its worst held-out
+    victim came to."""
+    from release.facts import releases
+
+    table = Table("release", "date", "method", "budget", "rows", "in all", "victim", "twin")
+    for column in table.columns:
+        column.no_wrap = True
+    table.caption = "victim: the worst held-out one on all rows at the end; twin: on clean rows"
+    found = []
+    for entry, manifest in zip(releases(chain), chain.manifests, strict=True):
+        worst = entry.learnt_most("release")
+        figures = ("-", "-")
+        if worst is not None:
+            figures = (f"{100 * worst.protected[0]:.1f} %", f"{100 * worst.clean[0]:.1f} %")
+        shown = (entry.name, entry.date, entry.method, entry.budget)
+        table.add_row(*shown, f"{entry.rows:,}", f"{entry.total:,}", *figures)
+        found.append(_release_row(entry, manifest))
+    return table, found
+
+
+def _release_row(entry: ReleaseEntry, manifest: Manifest) -> dict[str, Any]:
+    return {
+        "release": entry.name,
+        "id": manifest.id,
+        "date": entry.date,
+        "method": entry.method,
+        "budget": entry.budget,
+        "rows": entry.rows,
+        "total": entry.total,
+        "removed": manifest.removed,
+        "verified": [dict(values) for values in manifest.measured],
+    }

@@ -4,6 +4,7 @@ plan.json            the plan                          survey/SPLIT/       what 
 cache/KEY/           rows at net size, decoded         state/KEY/          what fit left: secret
 shards/KEY/          finished shards and their records protected/KEY/      shards read back
 trials/KEY.json      one training each                 report/             report and plots
+pairs/KEY.npy        rows that victims train on        published/          released before
 private/             clean and difference pictures     release/            what is published
 seconds.json         how long each stage took          progress/           how far workers are
 """
@@ -19,8 +20,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from release.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def write_private(path: Path, text: str) -> None:
@@ -47,6 +52,11 @@ def data_home() -> Path:
 def pair_id(source: str, target: str) -> str:
     """A short name for one source and target."""
     return hashlib.sha256(f"{source}\n{target}".encode()).hexdigest()[:16]
+
+
+def target_id(target: str) -> str:
+    """A short name for one target."""
+    return hashlib.sha256(target.encode()).hexdigest()[:16]
 
 
 def default_workdir(source: str, target: str) -> Path:
@@ -94,6 +104,21 @@ class Workdir:
     def trial(self, key: str) -> Path:
         return self.path / "trials" / f"{key}.json"
 
+    def pairs(self, key: str) -> np.ndarray:
+        """(M,2) int64, by the first: rows of the source that victims train on, and the number that
+        each is released under."""
+        import numpy as np
+
+        found: np.ndarray = np.load(self.path / "pairs" / f"{key}.npy")
+        return found
+
+    def save_pairs(self, key: str, pairs: np.ndarray) -> None:
+        import numpy as np
+
+        folder = self.path / "pairs"
+        folder.mkdir(exist_ok=True)
+        np.save(folder / f"{key}.npy", pairs)
+
     @property
     def asked_trials(self) -> Path:
         """Which trials the ranks are to run."""
@@ -110,6 +135,16 @@ class Workdir:
     @property
     def release(self) -> Path:
         return self.path / "release"
+
+    @property
+    def published(self) -> Path:
+        """Rows of earlier releases, as they were published."""
+        return self.path / "published"
+
+    @property
+    def card(self) -> Path:
+        """The card of the staged release, before it is laid over the target's README.md."""
+        return self.path / "card.md"
 
     @property
     def staged(self) -> Path:

@@ -90,8 +90,11 @@ def join(workdir: Workdir, threads: int) -> Rank:
     import torch
     from accelerate import Accelerator
 
+    from release.hub_client import be_patient
+
     plan = ReleasePlan.load(workdir.plan)
     torch.set_num_threads(threads)
+    be_patient(plan.hub_patience)
     torch.backends.cudnn.deterministic = True
     accelerator = Accelerator(cpu=plan.device == "cpu")
     # On CPU an Accelerator that is not told so believes that it is alone: every row twice.

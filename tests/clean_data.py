@@ -10,6 +10,7 @@ import numpy as np
 from typer.testing import Result
 
 Run = Callable[..., Result]
+CLASSES = 4
 
 
 def write_split(path: Path, pixels: np.ndarray, labels: np.ndarray, **columns: Any) -> None:

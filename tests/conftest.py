@@ -3,24 +3,59 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
-
-# Read when libraries are imported, so set before any is: nothing here may ask the internet.
-os.environ["HF_HUB_OFFLINE"] = "1"
 
 import numpy as np
 import pytest
 from clean_data import Run, write_split
 from typer.testing import CliRunner, Result
 
+from tests.hub.environment import SOCKET
+from tests.hub.server import Hub
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The client itself uploads in a way that its HTTP library warns of."""
+    ignored = "ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning"
+    config.addinivalue_line("filterwarnings", ignored)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_home(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No test reads or writes the caches and seeds of whoever runs it."""
+    """No test reads or writes the caches and seeds of whoever runs it; hub/environment.py has set
+    HF_HOME already."""
     home = tmp_path_factory.mktemp("home")
     os.environ["XDG_CACHE_HOME"] = str(home / "cache")
     os.environ["XDG_DATA_HOME"] = str(home / "data")
-    os.environ["HF_HOME"] = str(home / "huggingface")
+
+
+@pytest.fixture(scope="session")
+def _hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    hub = Hub(tmp_path_factory.mktemp("hub") / "state", SOCKET)
+    hub.start()
+    yield hub
+    hub.stop()
+
+
+@pytest.fixture
+def hub(_hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """An empty Hub at HF_ENDPOINT, with a user alice (who is logged in here) and her org `org`."""
+    from huggingface_hub import HfFileSystem
+
+    _hub.reset()
+    _hub.add_user("alice", "hf_alice")
+    _hub.add_org("org", "alice")
+    monkeypatch.setenv("HF_TOKEN", "hf_alice")
+    # What an earlier test read from repositories of the same name: listings, files.
+    HfFileSystem.clear_instance_cache()
+    shutil.rmtree(Path(os.environ["HF_HOME"], "hub"), ignore_errors=True)
+    yield _hub
+    _hub.faults.clear()
+    if not _hub.is_up:
+        _hub.up()
+    assert not _hub.crashes, _hub.crashes[0]
 
 
 @pytest.fixture(scope="session")

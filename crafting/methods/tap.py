@@ -34,13 +34,12 @@ from torch import Tensor
 
 from crafting.batch import Batch
 from crafting.budget import L2, Budget, Linf
-from crafting.descent import Walk, demand_reach, furthest, image_gradient
+from crafting.descent import Walk, demand_reach, image_gradient, scattered
 from crafting.method import Context, Crafter, State
+from crafting.moves import move
 from crafting.nets import Net
 from crafting.registry import register
 from crafting.surrogate import QUICK_SURROGATE, SurrogateMethod, target_classes
-
-_LARGEST_SHIFT = 1 / 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,40 +87,14 @@ class AdversarialPoison(SurrogateMethod):
         self, net: Net, batch: Batch, wanted: Tensor, ctx: Context, restart: int
     ) -> Tensor:
         walk = Walk(batch.x, self.budget, self.step_levels)
-        start = walk.clean + self._start(batch, ctx, restart)
+        noise = ctx.noise(batch.rows, f"tap-start-{restart}", tuple(batch.x.shape[1:]))
+        start = scattered(walk, noise)
         moves = ctx.noise(batch.rows, f"tap-moves-{restart}", (self.steps, 3), "uniform")
 
         def direction(x: Tensor, t: int) -> Tensor:
             return image_gradient(partial(_moved_loss, net, wanted, moves[:, t]), x)
 
-        return walk.descend(self.budget.project(start, walk.clean), direction, self.steps)
-
-    def _start(self, batch: Batch, ctx: Context, restart: int) -> Tensor:
-        noise = ctx.noise(batch.rows, f"tap-start-{restart}", tuple(batch.x.shape[1:]))
-        if isinstance(self.budget, Linf):
-            return noise * (self.budget.levels / 255)
-        return furthest(self.budget, noise)
-
-
-def move(x: Tensor, moves: Tensor) -> Tensor:
-    """Each image (B,C,H,W) shifted by fractions moves[:,:2] in [-1,1] of an eighth of its height
-    and width (bilinear, black outside), and mirrored where moves[:,2] > 0.
-
-    As products with two banded matrices an image, since grid_sample's backward pass does not give
-    the same sums twice on a GPU.
-    """
-    height, width = x.shape[-2:]
-    down = _shift(moves[:, 0] * height * _LARGEST_SHIFT, height)
-    across = _shift(moves[:, 1] * width * _LARGEST_SHIFT, width)
-    across = torch.where(moves[:, 2, None, None] > 0, across.flip(1), across)
-    return down[:, None] @ x @ across[:, None].mT
-
-
-def _shift(pixels: Tensor, length: int) -> Tensor:
-    """(B, length, length): the matrices that shift a line by `pixels` (B,), interpolating."""
-    places = torch.arange(length, device=pixels.device, dtype=pixels.dtype)
-    sources = places[:, None] + pixels.view(-1, 1, 1)
-    return (1 - (sources - places).abs()).clamp_min(0)
+        return walk.descend(start, direction, self.steps)
 
 
 def _moved_loss(net: Net, wanted: Tensor, moves: Tensor, x: Tensor) -> Tensor:

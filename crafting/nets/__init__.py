@@ -10,13 +10,14 @@ import torch
 from torch import nn
 
 from crafting.nets import full, small
-from crafting.nets.deploy import compute_dtype, fold, for_crafting
+from crafting.nets.deploy import Folding, compute_dtype, fold, for_crafting
 from crafting.nets.net import Net
 from crafting.registry import lookup
 
 __all__ = [
     "ARCHITECTURES",
     "Architecture",
+    "Folding",
     "Net",
     "build",
     "compute_dtype",

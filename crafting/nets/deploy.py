@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator, Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
 
 from crafting.nets.net import Net
@@ -38,3 +39,39 @@ def fold(body: nn.Module) -> nn.Module:
     follows a convolution merged into it (2.65 times as fast, with bfloat16: measured)."""
     folded: nn.Module = fuse(copy.deepcopy(body).eval())
     return folded
+
+
+class Folding:
+    """How the weights of a net become those of its folded copy: the same as `fold`, but arithmetic
+    on tensors alone, so that it can be differentiated, and done anew for other weights at once."""
+
+    def __init__(self, net: Net) -> None:
+        self._pairs = [(f"body.{before}", f"body.{after}") for before, after in _pairs(net.body)]
+        self._statistics = dict(net.named_buffers())
+        self._eps = {n: m.eps for n, m in net.named_modules() if isinstance(m, nn.BatchNorm2d)}
+
+    def weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The folded copy's weights by name, from a net's own; new tensors where they differ."""
+        folded = dict(weights)
+        for convolution, norm in self._pairs:
+            variance = self._statistics[f"{norm}.running_var"]
+            scale = folded.pop(f"{norm}.weight") * (variance + self._eps[norm]).rsqrt()
+            mean = self._statistics[f"{norm}.running_mean"] - folded.get(f"{convolution}.bias", 0)
+            folded[f"{convolution}.weight"] = folded[f"{convolution}.weight"] * scale.view(
+                -1, 1, 1, 1
+            )
+            folded[f"{convolution}.bias"] = folded.pop(f"{norm}.bias") - mean * scale
+        return folded
+
+
+def _pairs(body: nn.Module) -> Iterator[tuple[str, str]]:
+    """Each convolution of `body` whose output a BatchNorm alone reads, with that BatchNorm."""
+    traced = fx.symbolic_trace(body)
+    for node in traced.graph.nodes:
+        before = node.args[0] if node.op == "call_module" else None
+        if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) > 1:
+            continue
+        names = str(before.target), str(node.target)
+        kinds = [type(traced.get_submodule(name)) for name in names]
+        if kinds == [nn.Conv2d, nn.BatchNorm2d]:
+            yield names

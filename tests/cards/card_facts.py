@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cards.facts import CardFacts, Measured, Picture
+from cards.facts import CardFacts, Measured, Picture, ReleaseEntry
 
 
 def once(figure: float) -> tuple[float, float, float]:
@@ -17,6 +17,7 @@ def measured(**changes: Any) -> Measured:
         "victim": "resnet10-w16",
         "held_out": True,
         "countermeasure": "none",
+        "rows": "release",
         "seeds": 1,
         "clean": once(0.672),
         "protected": once(0.172),
@@ -26,8 +27,56 @@ def measured(**changes: Any) -> Measured:
     return Measured(**plain | changes)
 
 
+def release(**changes: Any) -> ReleaseEntry:
+    plain: dict[str, Any] = {
+        "name": "r0001",
+        "date": "2026-11-02",
+        "method": "sep-fa-vr",
+        "budget": "linf:8",
+        "rows": 10,
+        "total": 10,
+        "measured": [measured()],
+    }
+    return ReleaseEntry(**plain | changes)
+
+
+def alone(**changes: Any) -> Measured:
+    """A victim that trained on new rows alone."""
+    return measured(rows="new", clean=once(0.38), protected=once(0.37), **changes)
+
+
+def grown(**changes: Any) -> CardFacts:
+    """The facts of a dataset of three releases, of which the second was not verified."""
+    newest = [measured(victim="vgg-w16", protected=once(0.1)), measured(), alone()]
+    plain: dict[str, Any] = {
+        "release": "r0003",
+        "releases": [
+            release(rows=51_000, total=51_000),
+            release(name="r0002", date="2026-11-09", rows=1_000, total=52_000, measured=[]),
+            release(
+                name="r0003",
+                date="2026-11-16",
+                method="sep-fa-mi",
+                rows=500,
+                total=52_500,
+                measured=newest,
+            ),
+        ],
+        "rows": 52_502,
+        "released": 52_500,
+        "method": "sep-fa-mi",
+        "measured": newest,
+        "sampled": (10_000, 52_000, 500),
+        "data_files": [f"data/train/r000{number}-*.parquet" for number in (1, 2, 3)],
+    }
+    return facts(**plain | changes)
+
+
 def facts(**changes: Any) -> CardFacts:
     plain: dict[str, Any] = {
+        "release": "r0001",
+        "releases": [release()],
+        "source_is_public": False,
         "pretty_name": "Photographs",
         "repo_id": "museum/photographs-protected",
         "source_name": None,
@@ -48,6 +97,7 @@ def facts(**changes: Any) -> CardFacts:
         "budget": "linf:8",
         "preset": "quick",
         "measured": [measured()],
+        "sampled": None,
         "gate": "a resnet10-w16 trained on this release scored 17.2 %, at most the 38.6 % allowed",
         "flags": ["Every victim was trained from one seed."],
         "psnr": 33.12,
@@ -61,7 +111,7 @@ def facts(**changes: Any) -> CardFacts:
         "tar_files": [],
         "num_bytes": 4321,
         "download_size": 4321,
-        "pictures": [Picture("verification/images.png", "Images of this release.")],
+        "pictures": [Picture("reports/r0001/images.png", "Images of this release.")],
         "tool": "protect-release 0.1.0",
     }
     return CardFacts(**plain | changes)

@@ -8,9 +8,8 @@ from typing import Any
 
 import datasets
 import pytest
-import yaml
-from card_facts import facts, measured, once
-from markdown_it import MarkdownIt
+from card_facts import alone, facts, grown, measured, once, release
+from rendered import body, front, html, tables, text
 
 from cards.card import render, size_category
 from cards.facts import Picture
@@ -34,25 +33,6 @@ HOSTILE = [
     "\\",
     "日本語 café",
 ]
-
-
-def front(card: str) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(card.split("---\n")[1])
-    return found
-
-
-def body(card: str) -> str:
-    return card.split("---\n", 2)[2]
-
-
-def html(card: str) -> str:
-    """As GitHub and the Hub render it: CommonMark with tables."""
-    return str(MarkdownIt("commonmark").enable("table").render(body(card)))
-
-
-def text(card: str) -> str:
-    """What people read."""
-    return re.sub(r"<[^>]+>", "", html(card)).replace("&quot;", '"')
 
 
 def test_front_matter_is_what_the_hub_and_load_dataset_read() -> None:
@@ -136,8 +116,9 @@ def named(name: str) -> str:
             gate=name,
             quarantined={name: 2},
             conversions={name: 1},
-            pictures=[Picture("verification/images.png", name)],
-            measured=[measured(victim=name, countermeasure=name)],
+            pictures=[Picture("reports/r0001/images.png", name)],
+            measured=[measured(victim=name, countermeasure=name), alone(victim=name)],
+            releases=[release(method=name, budget=name, measured=[measured(victim=name)])],
         )
     )
 
@@ -184,8 +165,9 @@ def test_figures_are_given_in_a_table_and_in_a_sentence() -> None:
         "A resnet10-w16 trained on this release scored 17.2 % (clean images: 67.2 %); 47.0 % at "
         "its best epoch, and 33.0 % with its outputs renamed one to one." in shown
     )
-    cells = re.findall(r"<td>(.*?)</td>", html(render(facts())))
-    assert cells == ["resnet10-w16", "yes", "none", "1", "67.2 %", "17.2 %", "47.0 %", "33.0 %"]
+    figures = ["67.2 %", "17.2 %", "47.0 %", "33.0 %"]
+    assert tables(render(facts()))[0][1] == ["resnet10-w16", "yes", "none", "1", *figures]
+    assert "| 67.2 % | 17.2 % |" in render(facts()), "and reads well in the file itself"
     assert "at most the 38.6 % allowed" in shown
 
 
@@ -204,11 +186,24 @@ def test_seeds_are_given_as_mean_and_range() -> None:
         ({"preset": "paper"}, "These images are published to be looked at"),
         ({"measured": [], "gate": None}, "Not verified."),
         ({"measured": [], "gate": None, "preset": "paper"}, "Not verified."),
+        ({"source_is_public": True}, "The clean originals of these images are public, so that"),
+        (
+            {"source_is_public": True, "measured": [], "gate": None},
+            "The clean originals of these images are public, so that",
+        ),
     ],
 )
 def test_the_card_opens_with_its_weakest_point(changes: dict[str, Any], opening: str) -> None:
     first = text(render(facts(**changes))).strip().split("\n")[1]
     assert first.startswith(opening)
+
+
+def test_both_weak_points_open_the_card() -> None:
+    shown = text(render(facts(source_is_public=True, measured=[], gate=None)))
+    first, second = shown.strip().split("\n")[1:3]
+    assert first.endswith("this release protects little.")
+    assert second.startswith("Not verified.")
+    assert "originals of these images are public" not in text(render(facts()))
 
 
 def test_a_release_that_was_not_verified_claims_no_figure() -> None:
@@ -223,6 +218,85 @@ def test_countermeasures_that_were_tried_are_named_as_such() -> None:
     card = render(facts(measured=rows))
     assert "The table says which of them were tried here" in card
     assert "trained on this release with grayscale scored 50.0 %" in text(card)
+
+
+def test_all_rows_and_new_rows_alone_stand_in_one_table() -> None:
+    card = render(grown())
+    trained_on = [line[2] for line in tables(card)[0]]
+    assert trained_on == ["trained on", "all rows", "all rows", "the 500 new rows alone"]
+    shown = text(card)
+    assert (
+        "All rows are a seeded sample of 10,000 of the 52,000 rows published before, and all 500 "
+        "new ones." in shown
+    )
+    assert (
+        "A resnet10-w16 trained on the 500 new rows alone scored 37.0 % (clean images: 38.0 %)"
+        in shown
+    )
+    assert "compare each with its clean twin" in shown
+
+
+@pytest.mark.parametrize(
+    ("sampled", "sentence"),
+    [
+        ((52_000, 52_000, 500), "are the 52,000 rows published before, and all 500 new ones."),
+        ((9, 10, 1), "are a seeded sample of 9 of the 10 rows published before, and the new one."),
+    ],
+)
+def test_what_was_sampled_is_put_in_words(sampled: tuple[int, int, int], sentence: str) -> None:
+    assert sentence in text(render(grown(sampled=sampled)))
+
+
+def test_where_nothing_came_before_nothing_is_said_of_new_rows() -> None:
+    shown = text(render(facts()))
+    for absent in ("new row", "all rows are", "An older one", "added rows to"):
+        assert absent not in shown.lower().replace("from all rows", "")
+
+
+def test_releases_are_listed_with_the_newest_first() -> None:
+    found = tables(render(grown()))[1]
+    assert [line[0] for line in found] == ["release", "r0003", "r0002", "r0001"]
+    assert found[1][1:6] == ["2026-11-16", "sep-fa-mi", "linf:8", "500", "52,500"]
+    assert found[1][6:] == [
+        "resnet10-w16: 17.2 % (clean twin: 67.2 %)",
+        "resnet10-w16: 37.0 % (clean twin: 38.0 %)",
+    ]
+    assert found[2][6:] == ["not verified", "-"]
+    assert found[3][6:] == ["resnet10-w16: 17.2 % (clean twin: 67.2 %)", "-"]
+
+
+def test_a_single_release_has_one_short_line() -> None:
+    header, line = tables(render(facts()))[1]
+    assert header[-1] == "most learnt from all rows"
+    assert line[:6] == ["r0001", "2026-11-02", "sep-fa-vr", "linf:8", "10", "10"]
+    assert len(line) == 7
+
+
+def test_an_older_release_is_loaded_by_its_name() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", render(grown()), re.DOTALL)
+    assert any('revision="r0002"' in block for block in blocks)
+    for block in blocks:
+        compile(block, "card", "exec")
+    assert "revision=" not in render(grown(repo_id=None))
+    assert "revision=" not in render(facts())
+
+
+def test_the_card_tells_how_to_check_the_release() -> None:
+    shown = text(render(grown()))
+    for named in ("releases/r0003.json", "reports/r0003/report.json", "protect-release check"):
+        assert named in shown
+
+
+def test_what_is_of_the_newest_release_is_said_to_be() -> None:
+    shown = text(render(grown()))
+    assert "The budget of release r0003 is linf:8" in shown
+    assert "Converted to 8-bit grey or RGB before protection, in release r0003:" in shown
+    assert "Release r0003 was made with protect-release 0.1.0, method sep-fa-mi" in shown
+    assert "No pixel that release r0003 added" in text(render(grown(psnr=None, max_level=0)))
+
+
+def test_tags_name_the_method_of_every_release() -> None:
+    assert front(render(grown()))["tags"][-2:] == ["sep-fa-vr", "sep-fa-mi"]
 
 
 def test_visibility_is_given_in_figures() -> None:
@@ -292,8 +366,14 @@ def test_sources_are_cited() -> None:
 
 
 def test_the_text_has_no_holes() -> None:
-    for changes in ({}, {"measured": [], "gate": None}, {"source_citation": None, "flags": []}):
-        card = body(render(facts(**changes)))
+    for made in (
+        facts(),
+        facts(measured=[], gate=None),
+        facts(source_citation=None, flags=[], source_is_public=True),
+        grown(),
+        grown(measured=[], gate=None, sampled=None, repo_id=None),
+    ):
+        card = body(render(made))
         assert "None" not in card.replace("None of them", "")
         assert "\n\n\n\n" not in card
         assert "Undefined" not in card

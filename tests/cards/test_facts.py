@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import MISSING, fields
 
 import pytest
-from card_facts import facts, measured
+from card_facts import alone, facts, grown, measured, once, release
 
-from cards.facts import CardFacts, Measured, budget_in_words
+from cards.facts import CardFacts, Measured, ReleaseEntry, budget_in_words
 
 
-@pytest.mark.parametrize("kind", [CardFacts, Measured])
+@pytest.mark.parametrize("kind", [CardFacts, Measured, ReleaseEntry])
 def test_no_fact_has_a_default(kind: type) -> None:
     assert all(f.default is MISSING and f.default_factory is MISSING for f in fields(kind))
 
@@ -29,6 +29,48 @@ def test_a_card_without_files_is_refused() -> None:
 def test_every_row_is_counted_once() -> None:
     with pytest.raises(ValueError, match="differ from that by 1"):
         facts(released=9)
+
+
+def test_releases_add_up_to_what_there_is() -> None:
+    first, second = release(rows=6, total=6), release(name="r0002", rows=4, total=9)
+    with pytest.raises(ValueError, match=r"r0002 counts 9 rows in all, but .* added 10"):
+        facts(releases=[first, second], release="r0002")
+    with pytest.raises(ValueError, match=r"of release r0002 with 10 rows, .* r0001 with 10"):
+        facts(release="r0002")
+    with pytest.raises(ValueError, match="with 10 rows, but the last one listed is r0001 with 6"):
+        facts(releases=[first])
+    with pytest.raises(ValueError, match="no releases"):
+        facts(releases=[])
+
+
+def test_a_release_has_a_name_and_a_day() -> None:
+    with pytest.raises(ValueError, match="release r0001 has no method"):
+        release(method="")
+    for date in ("2026-13-01", "20261101", "today"):
+        with pytest.raises(ValueError, match=f"r0001 is of '{date}': give YYYY-MM-DD"):
+            release(date=date)
+
+
+def test_what_was_learnt_most_is_the_best_of_those_held_out() -> None:
+    best = measured(victim="vgg-w16", protected=once(0.2))
+    others = [
+        measured(),
+        measured(held_out=False, protected=once(0.6)),
+        measured(countermeasure="grayscale", protected=once(0.5)),
+        alone(),
+    ]
+    entry = release(measured=[*others, best])
+    assert entry.learnt_most("release") == best
+    assert entry.learnt_most("new") == alone()
+    assert release(measured=others[1:2]).learnt_most("release") == others[1]
+    assert release(measured=[]).learnt_most("release") is None
+
+
+def test_rows_trained_on_are_all_or_the_new_ones() -> None:
+    with pytest.raises(ValueError, match="resnet10-w16 trained on 'old' rows"):
+        measured(rows="old")
+    assert (grown().measured_alone, facts().measured_alone) == (True, False)
+    assert grown().new_rows == 500
 
 
 def test_verdict_and_figures_come_together() -> None:

@@ -8,9 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from card_facts import measured, once, release
 from PIL import Image
 
-from cards.plots import Curve, accuracy_plot, confusion_plot, contact_sheet, protected_sheet
+from cards.plots import (
+    Curve,
+    accuracy_plot,
+    confusion_plot,
+    contact_sheet,
+    protected_sheet,
+    releases_plot,
+)
 
 
 def image(seed: int, height: int = 32, width: int = 32, channels: int = 3) -> np.ndarray:
@@ -92,6 +100,44 @@ def test_both_curves_are_drawn_for_each_victim(tmp_path: Path) -> None:
     assert two.shape[1] > 1.5 * one.shape[1]
     half = two.shape[1] // 2
     assert has(two[: two.shape[0] // 2, half:], BLUE)
+
+
+def heights(picture: np.ndarray, colour: tuple[int, int, int]) -> tuple[int, int]:
+    """The first and the last line of pixels with this colour, above the legend."""
+    drawn = picture[: int(0.8 * len(picture)), :, :3].astype(int)
+    lines = np.flatnonzero((np.abs(drawn - colour).max(2) < 10).any(1))
+    return int(lines[0]), int(lines[-1])
+
+
+def test_releases_are_drawn_beside_their_clean_twins(tmp_path: Path) -> None:
+    figures = {"clean": once(0.7), "protected": once(0.3)}
+    held = [release(name=f"r000{n}", measured=[measured(**figures)]) for n in (1, 2)]
+    worse = release(name="r0002", measured=[measured(protected=once(0.5), clean=once(0.7))])
+    releases_plot(held, tmp_path / "held.png")
+    releases_plot([held[0], worse], tmp_path / "worse.png")
+    level, rising = pixels(tmp_path / "held.png"), pixels(tmp_path / "worse.png")
+    assert heights(level, BLUE) == heights(rising, BLUE)
+    assert heights(level, BLUE)[1] < heights(level, ORANGE)[0], "the twin scored more"
+    assert heights(rising, ORANGE)[0] < heights(level, ORANGE)[0] - 50
+    assert abs(heights(rising, ORANGE)[1] - heights(level, ORANGE)[1]) <= 1
+
+
+def test_a_release_that_was_not_verified_leaves_a_gap(tmp_path: Path) -> None:
+    kinds = [[measured()], [], [measured()]]
+    releases = [release(name=f"r000{n}", measured=made) for n, made in enumerate(kinds, 1)]
+    releases_plot(releases, tmp_path / "gap.png")
+    drawn = pixels(tmp_path / "gap.png")[:, :, :3].astype(int)
+    columns = (np.abs(drawn[: int(0.8 * len(drawn))] - ORANGE).max(2) < 10).any(0)
+    first, last = np.flatnonzero(columns)[[0, -1]]
+    assert not columns[first : last + 1].all()
+    with pytest.raises(ValueError, match="no release was verified"):
+        releases_plot(releases[1:2], tmp_path / "none.png")
+
+
+def test_many_releases_are_named_now_and_then(tmp_path: Path) -> None:
+    releases = [release(name=f"r{n:04d}") for n in range(1, 100)]
+    releases_plot(releases, tmp_path / "many.png")
+    assert pixels(tmp_path / "many.png").shape[1] < 2000
 
 
 def test_the_same_figures_give_the_same_picture(tmp_path: Path) -> None:

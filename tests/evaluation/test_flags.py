@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -41,6 +42,7 @@ def test_sound_figures_raise_no_flag() -> None:
         ("countermeasure-above-gate", with_one(countermeasure="grayscale", protected=0.41)),
         ("one-seed", [trial()]),
         ("not-verified", []),
+        ("new-rows-alone", with_one(rows="new", clean=0.38, protected=0.37)),
     ],
 )
 def test_a_flag_is_raised_alone_by_its_cause(expected: str, trials: list[Any]) -> None:
@@ -54,10 +56,63 @@ def test_a_flag_is_raised_alone_by_its_cause(expected: str, trials: list[Any]) -
         with_one(epochs=10, drift=0.05),
         with_one(peak=0.39, renamed=0.39),
         with_one(countermeasure="grayscale", protected=0.39, peak=0.5, renamed=0.5),
+        with_one(rows="new", clean=0.38, protected=0.23),
     ],
 )
 def test_figures_just_inside_raise_no_flag(trials: list[Any]) -> None:
     assert ids(trials) == []
+
+
+def test_of_new_rows_alone_only_the_final_accuracy_counts() -> None:
+    """They are few, so that whatever else would be flagged is to be expected of them."""
+    worse = {"peak": 0.9, "renamed": 0.9, "epochs": 2, "drift": 0.5, "held_out": False}
+    assert ids(with_one(rows="new", clean=0.25, protected=0.1, **worse)) == []
+    countered = trial(rows="new", countermeasure="grayscale", protected=0.65)
+    assert ids([*SOUND, countered]) == []
+
+
+def test_new_rows_that_teach_nobody_anything_raise_no_flag() -> None:
+    assert ids(with_one(rows="new", clean=0.1, protected=0.11)) == []
+
+
+def test_new_rows_alone_are_told_in_figures() -> None:
+    alone = {"rows": "new", "train_rows": 1500, "clean": 0.38}
+    trials = [*SOUND, trial(protected=0.36, **alone), trial(seed=1, protected=0.37, **alone)]
+    (flag,) = raised(Doubted(trials, 10, Gate(), "mit", "paper"))
+    assert flag.text == (
+        "By themselves the 1,500 new rows teach vgg-w16 more than the gate would allow: up to "
+        "37.0 %, where as many clean ones teach 38.0 %; the gate looks only at old and new rows "
+        "together."
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("source_is_public", "source-public"), ("typed_seed", "typed-seed")]
+)
+def test_what_makes_the_changes_known_is_told(name: str, expected: str) -> None:
+    assert ids(**{name: True}) == [expected]
+    assert ids([], **{name: True}) == ["not-verified", expected]
+
+
+@pytest.mark.parametrize(
+    ("gate", "expected"),
+    [
+        (Gate(max_accuracy=0.41), ["raised-gate"]),
+        (Gate(max_accuracy=0.4), []),
+        (Gate(max_ratio=0.6), ["raised-gate"]),
+        (Gate(max_ratio=0.5), []),
+    ],
+)
+def test_a_gate_above_the_default_one_is_told(gate: Gate, expected: list[str]) -> None:
+    assert ids(gate=gate) == expected
+    assert ids([*SOUND, trial(rows="new", clean=0.2, protected=0.1)], gate=gate) == expected
+
+
+def test_a_gate_is_compared_for_the_victim_that_the_default_one_finds_worst() -> None:
+    """By its accuracy alone the other one would be worse, and that one is allowed more."""
+    strong, weak = trial(clean=0.95, protected=0.45), trial(seed=1, clean=0.6, protected=0.44)
+    trials = [replace(made, peak=0.3, renamed=0.3) for made in (strong, weak)]
+    assert ids(trials, gate=Gate(max_accuracy=0.46)) == ["raised-gate"]
 
 
 @pytest.mark.parametrize("license", [None, "", "unknown"])

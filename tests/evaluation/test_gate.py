@@ -6,6 +6,7 @@ import pytest
 from trials import trial
 
 from evaluation.gate import Gate
+from evaluation.verify import Trial
 
 
 def test_half_of_the_accuracy_above_chance_is_allowed() -> None:
@@ -74,6 +75,16 @@ def test_the_reason_is_one_plain_sentence() -> None:
     )
 
 
-def test_without_trials_there_is_no_verdict() -> None:
+def test_new_rows_alone_are_not_judged() -> None:
+    """Of 500 rows alone nothing is protected yet: their clean twins know as little."""
+    alone = trial(rows="new", clean=0.38, protected=0.38)
+    verdict = Gate().judge([alone, trial(protected=0.11)], 10)
+    assert verdict.holds
+    assert verdict.worst.rows == "release"
+    assert not Gate().judge([alone, trial(protected=0.65)], 10).holds
+
+
+@pytest.mark.parametrize("trials", [[], [trial(rows="new")]])
+def test_without_trials_on_all_rows_there_is_no_verdict(trials: list[Trial]) -> None:
     with pytest.raises(ValueError, match="verify first"):
-        Gate().judge([], 10)
+        Gate().judge(trials, 10)

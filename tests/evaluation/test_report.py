@@ -13,10 +13,20 @@ from trials import outcome
 
 from evaluation.gate import Gate
 from evaluation.integrity import Visibility
-from evaluation.report import SCHEMA, Report, report_on, table
+from evaluation.report import SCHEMA, Report, Sample, report_on, table
 from evaluation.verify import Outcome
 
 Values = dict[str, Any]
+HEADER = (
+    "victim",
+    "held out",
+    "trained on",
+    "countermeasure",
+    "clean",
+    "protected",
+    "peak",
+    "renamed",
+)
 
 
 def report(outcomes: list[Outcome] | None = None, **changes: Any) -> Report:
@@ -59,9 +69,49 @@ def test_without_trainings_there_is_no_verdict_but_a_flag() -> None:
 
 def test_the_table_has_a_line_for_each_victim_in_per_cent() -> None:
     assert table(report()) == [
-        ("victim", "held out", "countermeasure", "clean", "protected", "peak", "renamed"),
-        ("vgg-w16", "yes", "none", "67.0 %", "12.0 %", "40.0 %", "33.0 %"),
+        HEADER,
+        ("vgg-w16", "yes", "all rows", "none", "67.0 %", "12.0 %", "40.0 %", "33.0 %"),
     ]
+
+
+def increment() -> list[Outcome]:
+    """Trainings on old and new rows, and on the new ones alone, which stand first."""
+    alone: Values = {"rows": "new", "train_rows": 500}
+    return [
+        outcome("protected", 0.3, 0.37, **alone),
+        outcome("clean", 0.3, 0.38, **alone),
+        outcome("protected", 0.2, 0.12),
+        outcome("clean", 0.5, 0.67),
+    ]
+
+
+def test_new_rows_alone_are_reported_beside_all_rows_and_not_judged() -> None:
+    made = report(increment())
+    assert made.verdict is not None
+    assert made.verdict.worst.protected == 0.12
+    assert [(row.rows, row.protected.mean) for row in made.summaries] == [
+        ("release", 0.12),
+        ("new", 0.37),
+    ]
+    assert table(made) == [
+        HEADER,
+        ("vgg-w16", "yes", "all rows", "none", "67.0 %", "12.0 %", "20.0 %", "33.0 %"),
+        ("vgg-w16", "yes", "new rows alone", "none", "38.0 %", "37.0 %", "37.0 %", "33.0 %"),
+    ]
+    assert "the 500 new rows" in {flag.id: flag.text for flag in made.flags}["new-rows-alone"]
+
+
+def test_the_report_says_what_was_sampled(tmp_path: Path) -> None:
+    report(increment(), sample=Sample(10_000, 52_000, 500)).save(tmp_path / "report.json")
+    found = json.loads((tmp_path / "report.json").read_text())
+    assert found["sample"] == {"old": 10_000, "published": 52_000, "new": 500}
+    assert report().to_json()["sample"] is None
+
+
+def test_what_the_owner_told_is_doubted() -> None:
+    made = report(source_is_public=True, typed_seed=True)
+    assert {"source-public", "typed-seed"} <= {flag.id for flag in made.flags}
+    assert not {"source-public", "typed-seed"} & {flag.id for flag in report().flags}
 
 
 def test_seeds_are_given_as_mean_and_range() -> None:
@@ -74,7 +124,7 @@ def test_seeds_are_given_as_mean_and_range() -> None:
     made = report(outcomes)
     (row,) = made.summaries
     assert (row.seeds, row.protected) == (2, pytest.approx((0.15, 0.1, 0.2)))
-    assert table(made)[1][4] == "15.0 % (10.0 % to 20.0 %)"
+    assert table(made)[1][5] == "15.0 % (10.0 % to 20.0 %)"
     assert "one-seed" not in [flag.id for flag in made.flags]
 
 
@@ -86,18 +136,24 @@ def test_the_report_never_promises_security() -> None:
 def test_the_file_holds_everything(tmp_path: Path) -> None:
     report().save(tmp_path / "report.json")
     found = json.loads((tmp_path / "report.json").read_text())
+    assert found["schema_version"] == 2
     assert found["trials"][0]["protected"] == 0.12
+    assert found["trials"][0]["rows"] == found["trainings"][0]["spec"]["rows"] == "release"
     assert found["trainings"][0]["dominant_shift"] == {"classes": 5, "share": 0.88}
     assert [epoch["test_accuracy"] for epoch in found["trainings"][0]["curve"]] == [0.2, 0.4, 0.12]
     assert found["visibility"]["psnr"] == 33.0
     assert found["release"]["method"] == "sep-fa-vr"
 
 
-@pytest.mark.parametrize("outcomes", [None, []])
+@pytest.mark.parametrize("sample", [None, Sample(3, 4, 5)])
+@pytest.mark.parametrize("outcomes", [None, [], increment()])
 def test_the_file_fits_its_schema(
-    outcomes: list[Outcome] | None, validate: Callable[[Values], None], tmp_path: Path
+    outcomes: list[Outcome] | None,
+    sample: Sample | None,
+    validate: Callable[[Values], None],
+    tmp_path: Path,
 ) -> None:
-    report(outcomes).save(tmp_path / "report.json")
+    report(outcomes, sample=sample).save(tmp_path / "report.json")
     validate(json.loads((tmp_path / "report.json").read_text()))
 
 
@@ -122,7 +178,21 @@ def _negative(values: Values) -> None:
     values["trainings"][0]["confusion"][0][0] = -1
 
 
-@pytest.mark.parametrize("spoil", [_percent, _no_peak, _seed, _negative])
+def _other_rows(values: Values) -> None:
+    values["trials"][0]["rows"] = "old"
+
+
+def _no_rows(values: Values) -> None:
+    del values["trainings"][0]["spec"]["rows"]
+
+
+def _negative_sample(values: Values) -> None:
+    values["sample"] = {"old": -1, "published": 4, "new": 5}
+
+
+@pytest.mark.parametrize(
+    "spoil", [_percent, _no_peak, _seed, _negative, _other_rows, _no_rows, _negative_sample]
+)
 def test_the_schema_refuses_what_is_no_report(
     spoil: Callable[[Values], None], validate: Callable[[Values], None]
 ) -> None:

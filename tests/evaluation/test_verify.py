@@ -98,6 +98,12 @@ def test_an_outcome_survives_json(clean: Outcome) -> None:
     assert Outcome.from_json(json.loads(json.dumps(clean.to_json()))) == clean
 
 
+def test_an_outcome_from_before_releases_grew_is_of_all_rows(clean: Outcome) -> None:
+    values = json.loads(json.dumps(clean.to_json()))
+    del values["spec"]["rows"]
+    assert Outcome.from_json(values) == clean
+
+
 def test_a_key_names_everything_that_decides_the_outcome() -> None:
     specs = [
         spec(),
@@ -107,6 +113,7 @@ def test_a_key_names_everything_that_decides_the_outcome() -> None:
         spec(data="protected"),
         spec(preset="paper"),
         spec(epochs=7),
+        spec(rows="new"),
     ]
     keys = {made.key("rows") for made in specs} | {spec().key("other rows")}
     assert len(keys) == len(specs) + 1
@@ -153,12 +160,22 @@ def test_trials_pair_protected_trainings_with_their_twins(
     assert (held.clean, held.protected) == (clean.final, mislabelled.final)
     assert (held.renamed, held.clean_renamed) == (mislabelled.renamed, clean.renamed)
     assert (held.held_out, same.held_out) == (True, False)
-    assert held.epochs == 6
+    assert (held.epochs, held.rows, held.train_rows) == (6, "release", 400)
     last = [epoch.test_accuracy for epoch in mislabelled.curve[-3:]]
     assert held.drift == max(last) - min(last)
 
 
-def test_a_twin_of_another_kind_is_no_twin(clean: Outcome, mislabelled: Outcome) -> None:
-    grey = replace(clean, spec=spec(countermeasure="grayscale"))
+@pytest.mark.parametrize("other", [{"countermeasure": "grayscale"}, {"rows": "new"}])
+def test_a_twin_of_another_kind_is_no_twin(
+    other: dict[str, str], clean: Outcome, mislabelled: Outcome
+) -> None:
+    alien = replace(clean, spec=spec(**other))
     with pytest.raises(ValueError, match="has no clean twin"):
-        pair([grey, mislabelled])
+        pair([alien, mislabelled])
+
+
+def test_new_rows_alone_have_twins_of_their_own(clean: Outcome, mislabelled: Outcome) -> None:
+    alone = [replace(o, spec=replace(o.spec, rows="new")) for o in (mislabelled, clean)]
+    few = replace(alone[1], final=0.38)
+    trials = pair([mislabelled, clean, alone[0], few])
+    assert [(t.rows, t.clean) for t in trials] == [("release", clean.final), ("new", 0.38)]

@@ -14,6 +14,8 @@ def trial(**changes: Any) -> Trial:
         victim="vgg-w16",
         held_out=True,
         countermeasure="none",
+        rows="release",
+        train_rows=5000,
         seed=0,
         epochs=20,
         clean=0.7,
@@ -32,6 +34,7 @@ def trial(**changes: Any) -> Trial:
 
 def outcome(data: str, *curve: float, **changes: Any) -> Outcome:
     """A training of vgg-w16 on ten classes whose test accuracy went along `curve`."""
+    train_rows = changes.pop("train_rows", 5000)
     spec: dict[str, Any] = {"victim": "vgg-w16", "seed": 0, "preset": "quick", "data": data}
     made = TrialSpec(**spec | changes)
     right = round(curve[-1] * 100)
@@ -46,7 +49,7 @@ def outcome(data: str, *curve: float, **changes: Any) -> Outcome:
         renamed=0.33,
         train_accuracy=0.95,
         confusion=tuple(tuple(row) for row in rows),
-        train_rows=5000,
+        train_rows=train_rows,
         test_rows=1000,
         num_parameters=72788,
         recipe=made.recipe,

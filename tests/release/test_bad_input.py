@@ -66,20 +66,17 @@ def test_options_are_refused(
     ("source", "says"),
     [
         ("no-such-folder", "neither a folder nor a Hub id"),
-        ("no-such-org/name", "out of reach"),
+        ("no-such-org/name", "is not on the Hub"),
         ("sample:mnist", "mnist5k"),
     ],
 )
+@pytest.mark.usefixtures("hub")
 def test_unknown_sources(run: Run, out: Path, source: str, says: str) -> None:
     assert says in _refused(run, "push", source, "--to", out)
 
 
 def test_a_local_source_needs_a_target(run: Run, small: Path) -> None:
     assert "--to" in _refused(run, "push", small)
-
-
-def test_a_hub_target_is_not_written_yet(run: Run, small: Path) -> None:
-    assert "./org/name" in _refused(run, "push", small, "--to", "org/name")
 
 
 def test_the_target_is_not_the_source(run: Run, small: Path) -> None:
@@ -178,4 +175,4 @@ def test_publishing_what_was_not_staged(run: Run, small: Path, out: Path, tmp_pa
 
 
 def test_checking_what_is_no_release(run: Run, tmp_path: Path) -> None:
-    assert "no manifest.json" in _refused(run, "check", tmp_path)
+    assert "no releases/r0001.json" in _refused(run, "check", tmp_path)

@@ -6,11 +6,8 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pytest
 from clean_data import Run, write_split
 from PIL import Image
-
-pytestmark = pytest.mark.xdist_group("commands")
 
 
 def test_methods_are_listed_with_their_options(run: Run) -> None:
@@ -83,7 +80,7 @@ def test_rows_without_a_test_split_are_held_out(
     )
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["released"] == 80
-    report = json.loads((tmp_path / "out/verification/report.json").read_text())
+    report = json.loads((tmp_path / "out/reports/r0001/report.json").read_text())
     for training in report["trainings"]:
         assert training["train_rows"] + training["test_rows"] == 80
         assert 4 <= training["test_rows"] <= 12

@@ -13,8 +13,6 @@ from PIL import Image
 from release.images import decode
 from release.source import open_source
 
-pytestmark = pytest.mark.xdist_group("commands")
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, digits: tuple[np.ndarray, np.ndarray]) -> Path:
@@ -70,7 +68,7 @@ def test_any_mix_of_images_is_protected_at_its_own_size(
         assert pixels.shape[:2] == before.shape[:2]
         assert 0 < np.abs(pixels.astype(int) - before.astype(int)).max() <= 8
         assert label == clean[number].label
-    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    manifest = json.loads((tmp_path / "out/releases/r0001.json").read_text())
     [[lost, reason]] = manifest["quarantined"]
     assert lost not in released
     assert "unreadable" in reason
@@ -115,7 +113,7 @@ def test_tars_are_a_source_and_a_share_can_be_protected(
     moved = [np.any(pixels != before[row]) for row, (pixels, _) in released.items()]
     assert len(moved) == 96
     assert 30 <= sum(moved) <= 66
-    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    manifest = json.loads((tmp_path / "out/releases/r0001.json").read_text())
     assert manifest["unprotected"] == 96 - sum(moved)
 
 
@@ -132,5 +130,5 @@ def test_chosen_rows_may_be_shown_clean(run: Run, small: Path, tmp_path: Path) -
     options = ("--method", "random-noise", "--no-verify", "--workdir", tmp_path / "w")
     shown = run("push", small, "--to", tmp_path / "out", *options, "--show-rows", "5,2")
     assert shown.exit_code == 0, shown.stderr
-    assert (tmp_path / "out/verification/shown.png").is_file()
+    assert (tmp_path / "out/reports/r0001/shown.png").is_file()
     assert "rows 5, 2" in (tmp_path / "out/README.md").read_text()

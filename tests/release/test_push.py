@@ -13,8 +13,6 @@ import pytest
 from clean_data import Run
 from PIL import Image
 
-pytestmark = pytest.mark.xdist_group("push")
-
 
 @dataclass(frozen=True)
 class Pushed:
@@ -61,7 +59,8 @@ def test_push_says_what_came_of_it(pushed: Pushed) -> None:
     told = pushed.told
     first = pushed.stderr.splitlines()[0]
     assert first == f"clean {pushed.source} -> {pushed.folder} (new)"
-    assert told["release"] == str(pushed.folder)
+    assert (told["changed"], told["release"]) == (True, "r0001")
+    assert told["published"] == str(pushed.folder)
     assert (told["rows"], told["released"], told["quarantined"]) == (96, 96, 0)
     assert (told["method"], told["budget"], told["verdict"]) == ("sep-fa-mi", "linf:8", "holds")
     assert {"plan", "fit", "craft", "verify", "card", "publish"} <= set(told["seconds"])
@@ -158,11 +157,23 @@ def _tiles(path: Path, side: int) -> list[np.ndarray]:
 
 
 def test_the_same_command_again_does_nothing(run: Run, pushed: Pushed) -> None:
-    before = _times(pushed.workdir)
+    before, release = _times(pushed.workdir), _bytes(pushed.folder)
     result = run(*pushed.arguments)
     assert result.exit_code == 0
+    assert json.loads(result.stdout) == {"changed": False}
+    assert (_times(pushed.workdir), _bytes(pushed.folder)) == (before, release)
+
+
+def _elsewhere(pushed: Pushed, target: Path) -> list[object]:
+    """The same command in the same WORKDIR for another target."""
+    return [target if argument == pushed.folder else argument for argument in pushed.arguments]
+
+
+def test_another_target_reuses_every_stage(run: Run, pushed: Pushed, tmp_path: Path) -> None:
+    before = _times(pushed.workdir)
+    result = run(*_elsewhere(pushed, tmp_path / "twin"))
+    assert result.exit_code == 0
     assert json.loads(result.stdout)["trials"] == pushed.told["trials"]
-    assert "(replaced)" in result.stderr
     assert _times(pushed.workdir) == before
 
 
@@ -173,22 +184,18 @@ def _times(workdir: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in files}
 
 
-def test_a_new_gate_reuses_every_trial_and_publishes_nothing(run: Run, pushed: Pushed) -> None:
-    before, release = _times(pushed.workdir), _bytes(pushed.folder)
-    arguments = ["0" if a == "1" and b == "--max-accuracy" else a for a, b in _pairs(pushed)]
-    result = run(*arguments)
+def test_a_new_gate_reuses_every_trial_and_publishes_nothing(
+    run: Run, pushed: Pushed, tmp_path: Path
+) -> None:
+    before = _times(pushed.workdir)
+    result = run(*_elsewhere(pushed, tmp_path / "twin"), "--max-accuracy", "0")
     assert result.exit_code == 3
     told = json.loads(result.stdout)
-    assert (told["verdict"], told["release"]) == ("missed", None)
+    assert (told["verdict"], told["changed"], told["published"]) == ("missed", False, None)
     assert "more than the 0.0 % allowed" in result.stderr
     assert json.loads((pushed.workdir / "report/report.json").read_text())["verdict"]
     assert _times(pushed.workdir) == before
-    assert _bytes(pushed.folder) == release
-
-
-def _pairs(pushed: Pushed) -> list[tuple[object, object]]:
-    """Each argument with the one before it."""
-    return list(zip(pushed.arguments, (None, *pushed.arguments), strict=False))
+    assert not (tmp_path / "twin").exists()
 
 
 def _bytes(folder: Path) -> dict[str, bytes]:
@@ -199,8 +206,7 @@ def _bytes(folder: Path) -> dict[str, bytes]:
 def test_a_new_budget_reuses_the_surrogate(run: Run, pushed: Pushed, tmp_path: Path) -> None:
     states = sorted((pushed.workdir / "state").iterdir())
     changes = ("--budget", "linf:3", "--no-verify", "--protect-classes", "one,two")
-    arguments = [a for a in pushed.arguments if a != pushed.folder]
-    result = run(*arguments[:3], tmp_path / "other", *arguments[3:], *changes)
+    result = run(*_elsewhere(pushed, tmp_path / "other"), *changes)
     assert result.exit_code == 0, result.stderr
     told = json.loads(result.stdout)
     assert (told["verdict"], told["trials"]) == ("not verified", [])
@@ -219,7 +225,7 @@ def _only_chosen_classes_moved(pushed: Pushed, folder: Path) -> None:
     labels = [row["label"] for row in before]
     assert {label for label, levels in zip(labels, moved, strict=True) if levels} == {1, 2}
     assert max(moved) == 3
-    unprotected = json.loads((folder / "manifest.json").read_text())["unprotected"]
+    unprotected = json.loads((folder / "releases/r0001.json").read_text())["unprotected"]
     assert unprotected == sum(label in (0, 3) for label in labels)
 
 

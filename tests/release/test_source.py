@@ -9,20 +9,20 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import Value, load_dataset
 from source_files import NAMES, picture, png, write_parquet_file, write_tar
 
-from release.discover import discover
 from release.errors import InputError
 from release.images import decode
 from release.readers import Row, split_key, tar_samples
 from release.source import Source, open_source
+from tests.hub.server import Hub
 
 
 def rows_of(source: Source, split: str = "train", *span: int) -> list[Row]:
@@ -259,6 +259,8 @@ def test_an_unknown_source_is_one_line(spec: str) -> None:
 
 def test_the_hub_is_out_of_reach_where_it_is_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for library in ("huggingface_hub.constants", "datasets.config"):  # both read it when imported
+        monkeypatch.setattr(f"{library}.HF_HUB_OFFLINE", True)
     for spec in ("org/none", "org/none@main", "hf://datasets/org/none"):
         with pytest.raises(InputError, match="HF_HUB_OFFLINE is set"):
             open_source(spec)
@@ -275,27 +277,37 @@ def test_a_folder_that_reads_like_a_hub_id_must_be_written_plainly(
     assert open_source("./org/beasts").num_rows("train") == 10
 
 
-def test_a_hub_source_is_pinned_to_its_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `datasets` answers for a Hub id is stood in for, as no test reaches the Hub."""
-    commit = "0123456789abcdef0123456789abcdef01234567"
-    asked: dict[str, Any] = {}
+def test_a_hub_source_is_pinned_to_its_commit(hub: Hub, parquet: Path) -> None:
+    repo = hub.add_repo("org/beasts", private=True)
+    files = {str(p.relative_to(parquet)): p.read_bytes() for p in parquet.rglob("*.parquet")}
+    commit = repo.put(files).id
+    local = list(open_source(str(parquet)).rows("train"))
+    repo.put({"data/train-00000-of-00002.parquet": None})
+    for spec in (f"org/beasts@{commit}", f"hf://datasets/org/beasts@{commit[:10]}"):
+        source = open_source(spec)
+        assert source.pin == commit
+        assert list(source.rows("train")) == local
+    assert len(list(open_source("org/beasts").rows("train"))) == 4
 
-    files = {"train": [f"hf://datasets/org/beasts@{commit}/data/train.parquet"]}
-    builder = type("Builder", (), {"__module__": "datasets.packaged_modules.parquet.parquet"})()
-    builder.config = SimpleNamespace(name="default", data_files=files)
-    builder.builder_configs = {"default": None}
-    builder.info = SimpleNamespace(features=None)
 
-    def answer(path: str, **more: Any) -> Any:
-        asked.update(more, path=path)
-        return builder
+def test_a_revision_that_is_gone_is_named(hub: Hub) -> None:
+    hub.add_repo("org/beasts", private=True)
+    with pytest.raises(InputError, match="no revision 'v2'"):
+        open_source("org/beasts@v2")
 
-    monkeypatch.setattr("release.discover.load_dataset_builder", answer)
-    monkeypatch.setattr("release.discover._read_text", lambda url: "")
-    found = discover("org/beasts@v2", None)
-    assert (asked["path"], asked["revision"]) == ("org/beasts", "v2")
-    assert found.pin() == commit
-    assert found.root == f"hf://datasets/org/beasts@{commit}"
+
+@pytest.mark.parametrize("kind", ["503", "reset", "half"])
+def test_a_hub_that_stumbles_is_waited_for(hub: Hub, parquet: Path, kind: str) -> None:
+    from release.hub_client import be_patient
+
+    be_patient(2)
+    repo = hub.add_repo("org/beasts", private=True)
+    repo.put({str(p.relative_to(parquet)): p.read_bytes() for p in parquet.rglob("*.parquet")})
+    source = open_source("org/beasts")
+    hub.faults.fail("resolve", kind, nth=2)
+    hub.faults.fail("resolve", kind, nth=4)
+    assert list(source.rows("train")) == list(open_source(str(parquet)).rows("train"))
+    assert hub.faults.happened
 
 
 def test_a_file_is_not_a_source(parquet: Path) -> None:
@@ -329,10 +341,12 @@ def test_a_missing_split_names_those_there_are(kind: str, request: pytest.Fixtur
 
 
 def test_our_own_release_is_no_source(parquet: Path) -> None:
-    (parquet / "manifest.json").write_text(json.dumps({"made_by": "protect-release"}, indent=1))
+    manifest = parquet / "releases/r0001.json"
+    manifest.parent.mkdir()
+    manifest.write_text(json.dumps({"made_by": "protect-release"}, indent=1))
     with pytest.raises(InputError, match="itself a release"):
         open_source(str(parquet))
-    (parquet / "manifest.json").unlink()
+    manifest.unlink()
     (parquet / "README.md").write_text("---\ntags: [images, protect-release]\n---\n")
     with pytest.raises(InputError, match="itself a release"):
         open_source(str(parquet))
@@ -390,6 +404,46 @@ def test_reading_parquet_leaves_no_thread_behind_to_break_the_exit(tmp_path: Pat
     assert (done.returncode, done.stdout, done.stderr) == (3, "0\n", "")
 
 
+@pytest.mark.slow
+def test_streams_of_the_hub_that_stop_early_keep_their_exit_code(hub: Hub, tmp_path: Path) -> None:
+    """Twenty runs: read through `datasets`, most of them abort or hang."""
+    images = [png(row, size=(64, 64)) for row in range(400)]
+    write_parquet_file(tmp_path / "train.parquet", images, [row % 3 for row in range(400)])
+    repo = hub.add_repo("org/beasts", private=True)
+    repo.put({"data/train.parquet": (tmp_path / "train.parquet").read_bytes()})
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", _STOP_EARLY_ON_THE_HUB, "org/beasts"]
+    for _ in range(20):
+        ended = subprocess.run(command, env=env, timeout=60, check=False)
+        assert ended.returncode == 3
+
+
+_STOP_EARLY_ON_THE_HUB = """
+import sys
+from itertools import islice
+from release.source import open_source
+rows = open_source(sys.argv[1]).rows("train")
+assert len(list(islice(rows, 6))) == 6
+sys.exit(3)
+"""
+
+
 def test_pictures_of_a_folder_decode(class_folders: Path) -> None:
     for row in open_source(str(class_folders)).rows("test"):
         assert decode(row.image).pixels.shape == (*picture(0).size, 3)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "class_folders", "tars"])
+def test_only_chosen_rows_are_read_and_counted_anew(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    source = open_source(str(request.getfixturevalue(kind)))
+    whole = list(source.rows("train"))
+    np.save(tmp_path / "rows.npy", np.array([1, 3, 5, 6]))
+    only = source.only("train", tmp_path / "rows.npy")
+    assert only.num_rows("train") == 4
+    for start, stop in ((0, None), (1, 3), (2, 9), (4, None)):
+        read = [(row.number, row.image, row.label) for row in only.rows("train", start, stop)]
+        chosen = list(enumerate([1, 3, 5, 6]))[start:stop]
+        assert read == [(at, whole[row].image, whole[row].label) for at, row in chosen]
+    assert list(only.whole().rows("train")) == whole

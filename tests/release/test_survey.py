@@ -14,7 +14,7 @@ from source_files import file_of, picture, png, write_parquet_file
 
 from release.errors import InputError
 from release.source import Row, Source, open_source
-from release.survey import Survey, row_digest, survey
+from release.survey import Survey, restrict, row_digest, survey
 
 
 @pytest.fixture
@@ -88,10 +88,15 @@ def test_shapes_are_summed_up_over_good_rows(look: Callable[..., Survey]) -> Non
     assert mixed.common_short_side() == 9
 
 
-def test_conversions_are_counted(look: Callable[..., Survey]) -> None:
-    palettes = [file_of(picture(seed).quantize(8)) for seed in range(2)]
-    found = look([*palettes, file_of(picture(3, "RGBA")), png(4)], [0, 1, 2, 0])
-    assert found.conversions == {"palette": 2, "alpha": 1}
+def test_a_survey_is_restricted_to_some_rows(look: Callable[..., Survey], tmp_path: Path) -> None:
+    found = look([png(0), b"", png(2), png(3), b"?"], [0, 1, 2, 0, 1])
+    some = restrict(found, np.array([1, 2, 4]), tmp_path / "some")
+    assert some.labels.tolist() == [1, 2, 1]
+    assert some.good.tolist() == [False, True, False]
+    assert np.array_equal(some.digests, found.digests[[1, 2, 4]])
+    reasons = dict(found.bad)
+    assert list(some.bad) == [(0, reasons[1]), (2, reasons[4])]
+    assert np.load(tmp_path / "some/rows.npy").tolist() == [1, 2, 4]
 
 
 def test_only_the_first_rows_are_surveyed_and_progress_is_told(

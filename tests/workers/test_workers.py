@@ -16,8 +16,6 @@ from pathlib import Path
 import pytest
 from clean_data import Run
 
-pytestmark = pytest.mark.xdist_group("workers")
-
 _PATIENCE_SECONDS = 120
 
 

@@ -1,0 +1,121 @@
+"""A card put over the README.md that is there already, of which nothing that its owner wrote is
+lost.
+
+What the card says stands between two comments. Everything outside them is the owner's, and so are
+the keys, tags and configurations of the YAML that the card does not write.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from cards.markdown import fenced
+
+_BEGIN = "<!-- protect-release: begin; this part is written anew with every release -->"
+_END = "<!-- protect-release: end; lines of your own are kept above the beginning or below -->"
+# Known by how they begin, so that a later version may word them otherwise.
+_BEGINS = r"^<!-- protect-release: begin\b[^\n]*-->[ \t\r]*$"
+_ENDS = r"^<!-- protect-release: end\b[^\n]*-->(?=[ \t\r]*$)"
+_OURS = re.compile(rf"{_BEGINS}(?:(?!{_BEGINS}).)*?{_ENDS}", re.MULTILINE | re.DOTALL)
+_FRONT = re.compile(r"\A\s*^---[ \t]*\r?\n(.*?)^---[ \t]*\r?(?:\n|\Z)", re.MULTILINE | re.DOTALL)
+_DEFAULT = "default"
+_SHARED = ("tags", "configs", "dataset_info")
+"""Keys of ours whose value may hold more than ours."""
+_MAP, _SEQUENCE, _NULL = (f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "null"))
+
+
+def marked(body: str) -> str:
+    """The body between its two marks; a mark within it, in a citation say, is made none."""
+    inside = body.replace("<!-- protect-release:", "<!--protect-release:")
+    return f"{_BEGIN}\n{inside}\n{_END}"
+
+
+def merge(existing: str, ours: str) -> str:
+    """`existing` with `ours`, a card as `render` makes it, in the place of the card it had; every
+    line outside the marks is kept byte for byte, where there are none the whole text below ours.
+
+    Keys of our YAML win. Others, tags that were added, and configurations but `default` are kept,
+    comments in it are not. YAML that cannot be read is kept as a code block below the card. Merging
+    the same card twice changes nothing. ValueError where `ours` is no card.
+    """
+    our_front, our_body = _split(ours)
+    mine = _OURS.search(our_body)
+    if not our_front or mine is None:
+        raise ValueError("this is no card of protect-release: render one first")
+    front, body = _split(existing.removeprefix("\ufeff"))
+    found = _OURS.search(body)
+    before = our_body[: mine.start()] if found is None else body[: found.start()]
+    after = _below(body) if found is None else body[found.end() :]
+    if _is_readable(front):
+        our_front = _merged_front(front, our_front)
+    else:
+        after = f"\n\n{fenced(front, 'yaml')}{after}"
+    return f"---\n{our_front}---\n{before}{mine[0]}{after}"
+
+
+def _below(body: str) -> str:
+    """The whole of a text as it follows our end mark."""
+    return f"\n{body}" if body.strip() else "\n"
+
+
+def _split(card: str) -> tuple[str, str]:
+    """The YAML, empty where there is none, and what follows it."""
+    found = _FRONT.match(card)
+    return ("", card) if found is None else (found[1], card[found.end() :])
+
+
+def _is_readable(front: str) -> bool:
+    """Whether it is YAML as the Hub takes it: a mapping, or nothing at all."""
+    try:
+        values = yaml.safe_load(front)
+    except (yaml.YAMLError, ValueError):  # ValueError: a date that there is not
+        return False
+    return values is None or isinstance(values, dict)
+
+
+def _merged_front(theirs: str, ours: str) -> str:
+    """Our YAML with what only theirs says, as it is written there: a version 1.10 that was read as
+    a number would become 1.1."""
+    made, old = _entries(ours), _entries(theirs)
+    pairs = [(key, _with_theirs(name, value, old)) for name, (key, value) in made.items()]
+    pairs += [pair for name, pair in old.items() if name not in made]
+    if pairs == list(made.values()):
+        return ours
+    return str(yaml.serialize(yaml.MappingNode(_MAP, pairs), allow_unicode=True))
+
+
+def _entries(front: str) -> dict[str, tuple[yaml.Node, yaml.Node]]:
+    """The key and the value of each entry, by the key's text."""
+    node = yaml.compose(front, yaml.SafeLoader)
+    pairs = node.value if isinstance(node, yaml.MappingNode) else []
+    return {key.value: (key, value) for key, value in pairs}
+
+
+def _with_theirs(name: str, ours: yaml.Node, old: Mapping[str, tuple[yaml.Node, yaml.Node]]) -> Any:
+    """Our value, with what theirs says beside it; the very same where that is nothing."""
+    if name not in old:
+        return ours
+    theirs = old[name][1]
+    if name == "tags":
+        known = {tag.value for tag in ours.value}
+        added = [tag for tag in _items(theirs, yaml.ScalarNode) if tag.value not in known]
+    else:
+        added = [item for item in _items(theirs, yaml.MappingNode) if _config(item) != _DEFAULT]
+    if not added or name not in _SHARED:
+        return ours
+    return yaml.SequenceNode(_SEQUENCE, [*_items(ours), *added])
+
+
+def _items(node: yaml.Node, kind: type[yaml.Node] = yaml.Node) -> list[Any]:
+    """The items of a list, or the one thing that stands in its place, of one kind."""
+    items = node.value if isinstance(node, yaml.SequenceNode) else [node]
+    return [item for item in items if isinstance(item, kind) and item.tag != _NULL]
+
+
+def _config(entry: yaml.MappingNode) -> str:
+    """The name of the configuration that this is about."""
+    return next((v.value for k, v in entry.value if k.value == "config_name"), _DEFAULT)

@@ -1,0 +1,100 @@
+"""What a release cannot do without, demanded before any hours are spent on it: each function raises
+InputError (or TooManyBadRows) that says what to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from release import choices
+from release.discover import is_hub_source
+from release.errors import InputError, TooManyBadRows
+from release.hub import readable_without_token
+from release.hub_client import be_patient
+from release.options import ReleaseOptions
+from release.source import Source
+from release.survey import Survey
+
+if TYPE_CHECKING:
+    from crafting.method import Method
+
+
+def worth_public(options: ReleaseOptions) -> None:
+    """What nobody can check, or anybody can make again, is not made public."""
+    if options.public and not options.verify:
+        raise InputError("--public needs a verified release: drop --no-verify, or drop --public")
+    if options.public and options.seed is not None:
+        raise InputError(
+            "--public needs a secret seed, and a typed one can be guessed: drop --seed or --public"
+        )
+
+
+def hidden_source(options: ReleaseOptions) -> None:
+    """Not everybody can read the clean source: clean minus protected is the noise."""
+    if not is_hub_source(options.source):
+        return
+    be_patient(options.hub_patience)
+    if options.source_is_public:
+        return
+    repo_id, _, revision = options.source.removeprefix("hf://datasets/").partition("@")
+    if readable_without_token(repo_id, revision or None, options.hub_patience):
+        raise InputError(
+            f"anyone can read the clean {repo_id}, train on it and subtract it from the release: "
+            "make it private first, or go on with --source-is-public, which the card will say"
+        )
+
+
+def few_bad_rows(found: Survey, split: str, options: ReleaseOptions) -> None:
+    """No more rows are unreadable than the person allows."""
+    allowed = choices.share("--max-bad", options.max_bad)
+    if len(found.bad) > allowed * len(found):
+        row, reason = found.bad[0]
+        raise TooManyBadRows(
+            f"{len(found.bad)} of {len(found)} rows of split {split} cannot be released (first: "
+            f"row {row}, {reason}), more than --max-bad {options.max_bad}: mend the source or "
+            "raise --max-bad"
+        )
+
+
+def one_size(shape: tuple[int, int, int] | None, method: Method, name: str) -> None:
+    """Images are alike where the method needs that."""
+    if shape is None and method.one_size:
+        raise InputError(
+            f"method {name} needs images of one size: choose one that does not "
+            f"({_names(lambda m: not m.one_size)}), or resize the source"
+        )
+
+
+def labels(source: Source, rows: Survey, method: Method, options: ReleaseOptions) -> None:
+    """There are the labels that the method and the victims need."""
+    if source.label_column is None:
+        if method.needs_labels:
+            raise InputError(
+                f"{source.spec} has no label column and method {options.method} needs one: name "
+                f"it with --label-column, or choose {_names(lambda m: not m.needs_labels)}"
+            )
+        if options.verify:
+            raise InputError(
+                f"{source.spec} has no label column, so no victim can be trained on it: name one "
+                "with --label-column, or add --no-verify"
+            )
+        return
+    counts = rows.class_counts(len(source.class_names))
+    filled = [name for name, count in zip(source.class_names, counts, strict=True) if count]
+    if len(filled) < 2:
+        raise InputError(
+            f"the rows of {source.spec} have only one class ({', '.join(filled) or 'none'}): "
+            "there is nothing to classify; take more rows"
+        )
+    small = [n for n, count in zip(source.class_names, counts, strict=True) if count < 2]
+    if small:
+        raise InputError(
+            f"class {small[0]} of {source.spec} has fewer than 2 rows ({len(small)} such): take "
+            "more rows, or leave the class out of the source"
+        )
+
+
+def _names(accepts: object) -> str:
+    from crafting.registry import methods
+
+    assert callable(accepts)
+    return ", ".join(name for name, method in methods().items() if accepts(method.paper))

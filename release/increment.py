@@ -1,0 +1,194 @@
+"""Adding to a published dataset: which rows of the source are new, and how they are protected.
+
+A row is known by its image bytes and label, through the ledger; where it stands in the source and
+how the source is cut into files do not matter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from release import choices
+from release.chain import Chain
+from release.errors import InputError
+from release.ledger import Comparison
+from release.options import ReleaseOptions
+from release.source import Source
+from release.survey import Survey, restrict
+from release.vault import Vault
+from release.workdir import Workdir, typed_seed
+
+DEFAULT_METHOD = "sep-fa-vr"
+DEFAULT_INCREMENTAL = "alignment-online"
+
+
+@dataclass(frozen=True)
+class Increment:
+    """The rows that a release adds. source and rows: the source and the survey of the new rows
+    alone; survey: the name of that survey in WORKDIR; pairs: names the array of (row of the whole
+    source, released row) that victims train on; old_rows: how many of them were published before;
+    removed: published rows that the source no longer has."""
+
+    source: Source
+    rows: Survey
+    survey: str
+    pairs: str
+    old_rows: int
+    removed: int
+
+
+def find(
+    chain: Chain,
+    vault: Vault,
+    source: Source,
+    split: str,
+    survey: Survey,
+    options: ReleaseOptions,
+    seed: str,
+    workdir: Workdir,
+    tell: Callable[[str], None],
+) -> Increment | None:
+    """What the source has that the dataset has not, with its survey in WORKDIR; None where that is
+    nothing."""
+    compared = vault.ledger(chain.ids).compare(vault.marks(np.asarray(survey.digests)))
+    removed = _released_only(compared.removed, chain)
+    if len(removed):
+        shown = ", ".join(map(str, removed[:5])) + (", ..." if len(removed) > 5 else "")
+        tell(f"{len(removed)} published rows are no longer in the source: {shown}; they stay")
+    if not len(compared.new):
+        return None
+    name = f"{split}-{_digest(compared.new)}"
+    folder = workdir.survey(name)
+    if not folder.exists():
+        restrict(survey, compared.new, folder)
+    rows = Survey.load(folder)
+    old = _sampled(_usable(compared, chain, survey), options.verify_rows, seed)
+    pairs = np.concatenate([old, _numbered(compared.new, rows, chain.next_row)])
+    pairs = pairs[np.argsort(pairs[:, 0])]
+    key = _digest(pairs)
+    workdir.save_pairs(key, pairs)
+    chosen = source.only(split, folder / "rows.npy")
+    return Increment(chosen, rows, name, key, len(old), len(removed))
+
+
+def demand_options(options: ReleaseOptions) -> None:
+    """InputError where what is said for later releases cannot be, though this may be the first."""
+    from crafting.registry import lookup, methods
+
+    choices.share("--fit-share", options.fit_share)
+    choices.settings(options.incremental_set)
+    try:
+        lookup("method", options.incremental_method or DEFAULT_METHOD, methods())
+    except ValueError as problem:
+        raise InputError(f"--incremental-method: {problem}") from None
+
+
+def continued(options: ReleaseOptions, chain: Chain) -> ReleaseOptions:
+    """The options of a release that follows others: method, nets and formats as they have to be.
+
+    InputError where the options would protect rows once more that are public already: two noises
+    average out.
+    """
+    first = chain.manifests[0]
+    if options.method not in (None, first.method):
+        raise InputError(
+            f"the dataset was protected with {first.method}, and protecting public rows again with "
+            f"{options.method} would let anyone average the two: leave --method out; for new rows "
+            f"alone use --incremental-method {options.method}, for another dataset another --to"
+        )
+    chosen = options.incremental_method or DEFAULT_INCREMENTAL
+    formats = ",".join(first.formats)
+    if options.format is not None and choices.formats(options.format) != first.formats:
+        raise InputError(f"the dataset is published as {formats}: leave --format out")
+    same = chosen == first.method
+    return replace(
+        options,
+        method=chosen,
+        preset=first.plan["preset"],
+        budget=first.budget if same or options.budget is None else options.budget,
+        set_=[f"{k}={v}" for k, v in first.plan["settings"].items()]
+        if same and not options.incremental_set
+        else options.incremental_set,
+        format=formats,
+        net_size=first.plan["net_size"],
+    )
+
+
+def own_method(chain: Chain, options: ReleaseOptions) -> str | None:
+    """The dataset's own method where it could protect these rows instead of the one that did;
+    None where a person chose that one, or the dataset's takes no rows that its fit never saw."""
+    from crafting.registry import methods
+
+    name = chain.manifests[0].method
+    entry = methods()[name].quick
+    if options.incremental_method is not None or name == DEFAULT_INCREMENTAL:
+        return None
+    return name if entry.unseen != "refused" and entry.scope == "sample" else None
+
+
+def demand_same_rows(chain: Chain, source: Source, split: str, columns: list[str]) -> None:
+    """InputError where rows of this source cannot follow those of the dataset."""
+    last = chain.last
+    if split != last.split:
+        raise InputError(f"the dataset holds split {last.split}, not {split}: name another --to")
+    strange = [name for name in source.class_names if name not in last.class_names]
+    if strange:
+        raise InputError(
+            f"class {strange[0]!r} of {source.spec} is not one of the dataset's "
+            f"({', '.join(last.class_names)}): a new class needs a new dataset; leave its rows "
+            "out, or name another --to"
+        )
+    if tuple(source.class_names) != last.class_names:
+        raise InputError(
+            f"the classes of {source.spec} are {', '.join(source.class_names)}, those of the "
+            f"dataset {', '.join(last.class_names)}: declare the same ones in the same order"
+        )
+    if columns != last.plan["columns"]:
+        raise InputError(
+            f"the dataset has the columns {', '.join(last.plan['columns'])}, this release would "
+            f"have {', '.join(columns)}: keep the same ones with --keep-column"
+        )
+
+
+def demand_same_seed(options: ReleaseOptions, kept: str | None) -> None:
+    """InputError where --seed is not the seed that public rows were made with."""
+    if options.seed is not None and kept not in (None, typed_seed(options.seed)):
+        raise InputError(
+            f"--seed {options.seed} is not the seed that this dataset was made with: leave --seed "
+            "out, or name another --to"
+        )
+
+
+def _usable(compared: Comparison, chain: Chain, survey: Survey) -> np.ndarray:
+    """(M,2) of the rows that are published and still in the source."""
+    bad = [row for manifest in chain.manifests for row, _ in manifest.quarantined]
+    old = compared.old
+    usable: np.ndarray = old[survey.good[old[:, 0]] & ~np.isin(old[:, 1], bad)]
+    return usable
+
+
+def _released_only(rows: np.ndarray, chain: Chain) -> list[int]:
+    bad = {row for manifest in chain.manifests for row, _ in manifest.quarantined}
+    return [int(row) for row in rows if int(row) not in bad]
+
+
+def _sampled(pairs: np.ndarray, most: int, seed: str) -> np.ndarray:
+    if len(pairs) <= most:
+        return pairs
+    generator = np.random.default_rng(int(seed[:16], 16))
+    chosen: np.ndarray = pairs[np.sort(generator.choice(len(pairs), most, replace=False))]
+    return chosen
+
+
+def _numbered(new: np.ndarray, rows: Survey, first_row: int) -> np.ndarray:
+    """(L,2): each good new row of the source with the number that it is released under."""
+    places = rows.rows()
+    return np.stack([new[places], first_row + places], axis=1)
+
+
+def _digest(values: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values, dtype=np.int64).tobytes()).hexdigest()[:24]

@@ -1,0 +1,61 @@
+"""Datasets that are published already, on the Hub or in a folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from release.chain import Chain
+from release.errors import InputError
+from release.manifest import report_path
+from release.publish import Target, target_of
+
+_KEPT_PRIVATE = {
+    "not-verified": "it was never verified",
+    "raised-gate": "only a raised gate let it through",
+    "typed-seed": "its seed was typed and can be guessed",
+}
+"""Flags with which a release is not opened to everybody, and why."""
+
+
+def chain_of(name: str) -> Chain:
+    """The releases of the dataset that people call `name`; InputError where it has none."""
+    target = _target(name)
+    chain = Chain.of(target.published().releases, name)
+    if not chain.manifests:
+        raise InputError(f"{name} holds no release of this tool: check its name")
+    return chain
+
+
+def local_copy(name: str) -> Path:
+    """A folder with the whole dataset as readers get it: for one on the Hub, in their cache."""
+    target = _target(name)
+    if not target.is_hub:
+        return Path(target.name)
+    from huggingface_hub import snapshot_download
+
+    head = target.published().head
+    return Path(snapshot_download(target.name, repo_type="dataset", revision=head))
+
+
+def open_to_everybody(name: str) -> None:
+    """A dataset on the Hub that was published privately is public; InputError where one of its
+    releases was not verified, or has what nobody should be shown."""
+    target = _target(name)
+    if not target.is_hub:
+        raise InputError(f"{name} is a folder: only a dataset on the Hub can be made public")
+    published = target.published()
+    for manifest in chain_of(name).manifests:
+        path = report_path(manifest.release)
+        flags = json.loads(target.read(path, published.head))["flags"]
+        reasons = [_KEPT_PRIVATE[flag["id"]] for flag in flags if flag["id"] in _KEPT_PRIVATE]
+        if reasons:
+            raise InputError(
+                f"release {manifest.release} of {name} stays private, since {reasons[0]}: make a "
+                "release without that under another name"
+            )
+    target.open_to_everybody()
+
+
+def _target(name: str) -> Target:
+    return target_of(name, name)

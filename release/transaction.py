@@ -1,0 +1,70 @@
+"""The step that makes a release public: all at once, once only, or not at all.
+
+The vault learns of the release first, so that its rows are never published again; whether they
+count as released is for the target to say, by the release's id in its chain.
+"""
+
+from __future__ import annotations
+
+import json
+
+from release.chain import Chain
+from release.errors import InputError
+from release.ledger import LedgerEntry
+from release.places import Places
+from release.plan import ReleasePlan
+from release.publish import HeadMoved
+from release.staging import demand_staged, staged_release
+from release.survey import Survey
+from release.workdir import Workdir
+
+_EDITS = 5
+"""How often a card is merged again because somebody edited the target meanwhile."""
+
+
+def publish_release(plan: ReleasePlan, workdir: Workdir, places: Places) -> str:
+    """Readers see the release; returns where. The vault holds what the next release needs.
+
+    HeadMoved where another release was published since this one was planned. A release that is
+    there already, by its id, is not published again.
+    """
+    demand_staged(plan, workdir)
+    _demand_public_gate(plan, workdir)
+    places.prepare()
+    for _ in range(_EDITS):
+        after = places.target.published()
+        chain = Chain.of(after.releases, places.target.name)
+        if plan.release_id() not in chain.ids:
+            if chain.last_digest != plan.previous:
+                raise HeadMoved(places.target.name)
+            _keep(plan, workdir, places, chain)
+        staged = staged_release(workdir, after.readme)
+        try:
+            return places.target.publish(staged, plan.release, after)
+        except HeadMoved:
+            continue  # the next look tells an edited card from another release
+    raise HeadMoved(places.target.name)
+
+
+def _keep(plan: ReleasePlan, workdir: Workdir, places: Places, chain: Chain) -> None:
+    """The vault holds the seed, the State and every row of this release."""
+    survey = Survey.load(workdir.survey(plan.survey))
+    marks = places.vault.marks(survey.digests)
+    places.vault.keep(
+        seed=plan.seed,
+        states={plan.state_key(): workdir.state(plan.fit_key())},
+        release=plan.release,
+        release_id=plan.release_id(),
+        rows=LedgerEntry.of(plan.first_row, marks),
+        confirmed={m.release: m.id for m in chain.manifests},
+    )
+
+
+def _demand_public_gate(plan: ReleasePlan, workdir: Workdir) -> None:
+    """InputError where a release that only a raised gate lets through would become public."""
+    found = json.loads((workdir.report / "report.json").read_text())
+    if plan.public and "raised-gate" in [flag["id"] for flag in found["flags"]]:
+        raise InputError(
+            "--public is not for a release that only a raised --max-accuracy lets through: drop "
+            "--max-accuracy, or drop --public"
+        )

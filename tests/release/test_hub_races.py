@@ -1,0 +1,111 @@
+"""Others push at the same time, the Hub goes away: nothing is lost, nothing is published twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clean_data import Run
+from hub_source import CHEAP, SOURCE, TARGET, Digits, of_four, put_rows, released_rows
+from huggingface_hub import HfApi
+
+from tests.hub.server import Hub
+
+
+@pytest.fixture
+def source(hub: Hub, digits: Digits, tmp_path: Path) -> str:
+    """A private clean dataset of 40 rows."""
+    put_rows(hub, SOURCE, "data/train-0.parquet", digits, slice(0, 40), tmp_path)
+    return SOURCE
+
+
+@pytest.fixture
+def push(run: Run, tmp_path: Path) -> Any:
+    """push("--public"): the source is pushed from a WORKDIR of the test's own."""
+
+    def pushed(*more: object, code: int = 0, source: str = SOURCE) -> Any:
+        result = run("push", source, "--workdir", tmp_path / "work", *CHEAP, *more, "--json")
+        assert result.exit_code == code, result.output
+        return json.loads(result.stdout) if code == 0 else result.stderr
+
+    return pushed
+
+
+def _add(hub: Hub, digits: Digits, tmp_path: Path, rows: slice) -> None:
+    put_rows(hub, SOURCE, f"data/train-{rows.start}.parquet", digits, rows, tmp_path)
+
+
+def test_a_source_cut_anew_releases_only_what_was_added(
+    hub: Hub, push: Any, digits: Digits, tmp_path: Path
+) -> None:
+    """As `push_to_hub` does it: other files, other shards, and rows in another order."""
+    from datasets import ClassLabel, Dataset, Features, Image
+
+    pixels, labels = of_four(digits)
+    features = Features({"image": Image(), "label": ClassLabel(names=["a", "b", "c", "d"])})
+    columns = {"image": list(pixels[:700]), "label": labels[:700].tolist()}
+    rows = Dataset.from_dict(columns, features=features)
+    rows.select(range(400)).push_to_hub(SOURCE, private=True)
+    assert push()["rows"] == 400
+    rows.shuffle(seed=0).push_to_hub(SOURCE, num_shards=7)
+    told = push("--incremental-method", "random-noise")
+    assert (told["rows"], released_rows(hub, TARGET)) == (300, 700)
+
+
+def _push_elsewhere(hub: Hub, source: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    """The same push by another process with a WORKDIR of its own."""
+    command = [sys.executable, "-m", "release", "push", source, "--to", TARGET, *CHEAP, "--json"]
+    more = ["--workdir", str(tmp_path / "other"), "--incremental-method", "random-noise"]
+    return subprocess.run([*command, *more], env=os.environ, capture_output=True, text=True)
+
+
+def test_of_two_racing_runs_one_plans_again_and_loses_nothing(
+    hub: Hub, source: str, push: Any, digits: Digits, tmp_path: Path
+) -> None:
+    push()
+    _add(hub, digits, tmp_path, slice(40, 50))
+    early = hub.repo(SOURCE).commits("main")[0].id
+    _add(hub, digits, tmp_path, slice(50, 70))
+    others: list[subprocess.CompletedProcess[str]] = []
+
+    def other() -> None:
+        others.append(_push_elsewhere(hub, f"{SOURCE}@{early}", tmp_path))
+
+    hub.faults.meanwhile("commit", other, nth=2)  # the first is that of the state
+    told = push("--incremental-method", "random-noise", "--hub-patience", "120")
+    assert others[0].returncode == 0, others[0].stderr
+    assert json.loads(others[0].stdout)["rows"] == 10
+    assert (told["release"], told["rows"]) == ("r0003", 20)
+    assert list(hub.repo(TARGET).tags) == ["r0001", "r0002", "r0003"]
+    assert released_rows(hub, TARGET) == 70
+    assert push("--incremental-method", "random-noise") == {"changed": False}
+
+
+def test_a_pull_request_is_opened_for_review(hub: Hub, source: str, push: Any) -> None:
+    told = push("--create-pr")
+    assert told["published"].endswith("/discussions/1")
+    repo = hub.repo(TARGET)
+    assert not [path for path in repo.files("main") if path.startswith("data/")]
+    assert released_rows(hub, TARGET, "refs/pr/1") == 40
+    HfApi().merge_pull_request(TARGET, 1, repo_type="dataset")
+    assert push("--incremental-method", "random-noise") == {"changed": False}
+    assert list(repo.tags) == ["r0001"]
+    assert released_rows(hub, TARGET, "r0001") == 40
+
+
+@pytest.mark.parametrize("route", ["commit", "resolve"])
+def test_a_hub_that_is_down_for_good_costs_nothing(
+    hub: Hub, source: str, push: Any, route: str, digits: Digits, tmp_path: Path
+) -> None:
+    """Exit 5, nothing published; the same command goes on where it was."""
+    hub.faults.fail(route, "503", nth=1, times=1000)
+    assert "run the same command again" in push(code=5)
+    hub.faults.clear()
+    told = push()
+    assert (told["rows"], released_rows(hub, TARGET)) == (40, 40)
+    assert len(hub.repo(TARGET).tags) == 1
