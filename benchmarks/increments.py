@@ -12,7 +12,6 @@ finished.
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -45,8 +44,7 @@ def main(
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(workdir or folder).resolve()
-        clean = _grown_source(source, place / "clean")
-        ways = {way: _way(way, clean, place, rows, added, increments, seed) for way in WAYS}
+        ways = {way: _way(way, source, place, rows, added, increments, seed) for way in WAYS}
     shape = {"rows": rows, "added": added, "increments": increments, "seed": seed}
     lines = _lines(ways, added)
     table = Table(*_HEADER)
@@ -57,15 +55,8 @@ def main(
     _DOCS.write_text(_page(lines, source, shape))
 
 
-def _grown_source(source: str, folder: Path) -> Path:
-    """The source's files as a folder of one's own, so that every way sees one source."""
-    if not folder.exists():
-        shutil.copytree(Path(source).expanduser(), folder)
-    return folder
-
-
 def _way(
-    way: str, clean: Path, place: Path, rows: int, added: int, increments: int, seed: int
+    way: str, source: str, place: Path, rows: int, added: int, increments: int, seed: int
 ) -> list[Told]:
     """What each push said: the batch release, and then as many increments."""
     target = place / f"protected-{way}"
@@ -75,16 +66,16 @@ def _way(
         more = WAYS[way] if number else ("--method", METHOD)
         upto = rows + number * added
         print(f"{way}: release {number + 1}, {upto} rows ...", file=sys.stderr)
-        told.append(_push(clean, target, place / "work", upto, seed, more))
+        told.append(_push(source, target, place / "work", upto, seed, more))
         log.write_text(json.dumps(told))
     return told
 
 
 def _push(
-    clean: Path, target: Path, work: Path, rows: int, seed: int, more: tuple[str, ...]
+    source: str, target: Path, work: Path, rows: int, seed: int, more: tuple[str, ...]
 ) -> Told:
     command = [
-        *(sys.executable, "-m", "release", "push", str(clean), "--to", str(target)),
+        *(sys.executable, "-m", "release", "push", source, "--to", str(target)),
         *("--workdir", str(work), "--rows", str(rows), "--seed", str(seed)),
         *("--preset", "quick", "--max-accuracy", "1", "--json", *more),
     ]

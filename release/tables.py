@@ -177,7 +177,7 @@ def releases_table(chain: Chain) -> tuple[Table, list[dict[str, Any]]]:
     victim came to."""
     from release.facts import releases
 
-    table = Table("release", "date", "method", "budget", "rows", "in all", "victim", "twin")
+    table = Table("release", "date", "method", "rows", "in all", "victim", "twin")
     for column in table.columns:
         column.no_wrap = True
     table.caption = "victim: the worst held-out one on all rows at the end; twin: on clean rows"
@@ -187,7 +187,7 @@ def releases_table(chain: Chain) -> tuple[Table, list[dict[str, Any]]]:
         figures = ("-", "-")
         if worst is not None:
             figures = (f"{100 * worst.protected[0]:.1f} %", f"{100 * worst.clean[0]:.1f} %")
-        shown = (entry.name, entry.date, entry.method, entry.budget)
+        shown = (entry.name, entry.date, entry.method)
         table.add_row(*shown, f"{entry.rows:,}", f"{entry.total:,}", *figures)
         found.append(_release_row(entry, manifest))
     return table, found

@@ -324,6 +324,12 @@ def test_a_share_of_nothing_or_of_more_than_all_is_refused(option: str, value: s
         configure("alignment", "quick", settings={option: value})
 
 
+@pytest.mark.parametrize(("option", "value"), [("difference_step", "0"), ("momentum", "1")])
+def test_what_would_divide_by_nothing_is_refused(option: str, value: str) -> None:
+    with pytest.raises(ValueError, match=f"set {option}=0"):
+        configure("alignment-online", "quick", settings={option: value})
+
+
 @pytest.mark.parametrize("term", ["l2", "tv", "ssim"])
 def test_a_negative_regulariser_is_refused(term: str) -> None:
     with pytest.raises(ValueError, match=f"{term} is a weight of at least 0"):
