@@ -132,6 +132,7 @@ def summary(made: Made) -> dict[str, Any]:
         "method": plan.method,
         "budget": plan.budget,
         "seconds": made.seconds,
+        "craft_seconds_per_row": sum(record.seconds for record in made.records) / max(1, released),
         "trials": [_trial(trial) for trial in report.trials],
         "verdict": _verdict(made),
         "sentence": _sentence(made, released),
