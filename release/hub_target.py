@@ -24,7 +24,7 @@ from release.errors import HubRefused, InputError, ReleaseError, StorageError
 from release.hub import KIND, HubRepo
 from release.hub_client import NAME, Say, demand_token, in_words, patiently
 from release.manifest import FOLDER, manifest_path
-from release.publish import CARD, HeadMoved, Published, place_file, release_names
+from release.publish import CARD, HeadMoved, Published, release_names
 from release.threads import in_order
 
 _MAIN = "main"
@@ -163,25 +163,27 @@ class HubTarget:
         return self._repo.read(path, head or self._repo.revision)
 
     def fetch(self, path: str, head: str | None, into: Path) -> Path:
+        """Straight to its place: what the library caches would pile up."""
+
         def download() -> str:
             return hf_hub_download(
                 self.name,
                 path,
                 repo_type=KIND,
                 revision=head or self._repo.revision,
+                local_dir=into,
                 library_name=self._repo.api.library_name,
                 library_version=self._repo.api.library_version,
                 endpoint=self._repo.api.endpoint,
             )
 
         try:
-            place_file(Path(self._repo.ask(download)).resolve(), into / path)
+            return Path(self._repo.ask(download))
         except OSError as problem:
             raise StorageError(
                 f"{path} of {self.name} could not be kept in {into} ({problem.strerror}): make "
                 "room there, then run the same command again"
             ) from None
-        return into / path
 
     def offer(self, file: Path, path: str) -> None:
         """One attempt: what cannot be sent now is sent when it is published."""

@@ -34,8 +34,11 @@ def local_copy(name: str) -> Path:
         return Path(target.name)
     from huggingface_hub import snapshot_download
 
+    from release.hub import KIND, HubRepo
+
     head = target.published().head
-    return Path(snapshot_download(target.name, repo_type="dataset", revision=head))
+    repo = HubRepo(target.name)
+    return Path(repo.ask(lambda: snapshot_download(target.name, repo_type=KIND, revision=head)))
 
 
 def open_to_everybody(name: str) -> None:

@@ -29,7 +29,7 @@ def publish_release(plan: ReleasePlan, workdir: Workdir, places: Places) -> str:
     there already, by its id, is not published again.
     """
     demand_staged(plan, workdir)
-    _demand_public_gate(plan, workdir)
+    demand_own_gate(plan, workdir)
     places.prepare()
     for _ in range(_EDITS):
         after = places.target.published()
@@ -60,7 +60,7 @@ def _keep(plan: ReleasePlan, workdir: Workdir, places: Places, chain: Chain) -> 
     )
 
 
-def _demand_public_gate(plan: ReleasePlan, workdir: Workdir) -> None:
+def demand_own_gate(plan: ReleasePlan, workdir: Workdir) -> None:
     """InputError where a release that only a raised gate lets through would become public."""
     found = json.loads((workdir.report / "report.json").read_text())
     if plan.public and "raised-gate" in [flag["id"] for flag in found["flags"]]:

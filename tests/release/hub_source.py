@@ -14,7 +14,7 @@ from tests.hub.server import Hub
 
 Digits = tuple[np.ndarray, np.ndarray]
 SOURCE, TARGET, STATE = "alice/digits", "alice/digits-protected", "alice/digits-protected-state"
-CHEAP = ("--method", "random-noise", "--no-verify", "--workers", "1", "--hub-patience", "2")
+CHEAP = ("--method", "random-noise", "--no-verify", "--workers", "1", "--hub-patience", "30")
 """Settings with which the whole way is gone in seconds: nothing is trained."""
 
 

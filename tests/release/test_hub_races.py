@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 from clean_data import Run
-from hub_source import CHEAP, SOURCE, TARGET, Digits, of_four, put_rows, released_rows
+from hub_source import CHEAP, SOURCE, STATE, TARGET, Digits, of_four, put_rows, released_rows
 from huggingface_hub import HfApi
 
 from tests.hub.server import Hub
+from tests.hub.state import Request
 
 
 @pytest.fixture
@@ -86,14 +87,47 @@ def test_of_two_racing_runs_one_plans_again_and_loses_nothing(
     assert push("--incremental-method", "random-noise") == {"changed": False}
 
 
+@pytest.mark.parametrize("commits", [1, 2], ids=["before the release", "before its tag"])
+def test_a_run_that_is_killed_is_gone_on_with(
+    hub: Hub, source: str, push: Any, tmp_path: Path, commits: int
+) -> None:
+    """Killed once the state is kept, or once the release is made: it is made once."""
+    command = [sys.executable, "-m", "release", "push", source, *CHEAP]
+    command += ["--workdir", str(tmp_path / "work")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+
+    def kill(request: Request) -> None:
+        if len(hub.requests("commit")) == commits:
+            process.kill()
+
+    hub.on_request = kill
+    process.communicate()
+    hub.on_request = None
+    assert process.returncode == -9
+    told = push()
+    assert told["changed"] == (commits == 1)
+    repo = hub.repo(TARGET)
+    assert released_rows(hub, TARGET) == 40
+    assert [c.title for c in repo.commits("main")].count("protect-release r0001") == 1
+    assert list(repo.tags) == ["r0001"]
+    ledger = [path for path in hub.repo(STATE).files("main") if path.startswith("ledger/")]
+    assert len(ledger) == 1
+
+
 def test_a_pull_request_is_opened_for_review(hub: Hub, source: str, push: Any) -> None:
-    told = push("--create-pr")
+    hub.repo(SOURCE).private = False
+    told = push("--create-pr", "--source-is-public")
     assert told["published"].endswith("/discussions/1")
     repo = hub.repo(TARGET)
+    card = repo.read("refs/pr/1", "README.md").decode()
+    first = card.partition("\n# ")[2].partition("\n\n")[2].partition("\n")[0]
+    assert "originals" in first
+    assert "public" in first
     assert not [path for path in repo.files("main") if path.startswith("data/")]
     assert released_rows(hub, TARGET, "refs/pr/1") == 40
     HfApi().merge_pull_request(TARGET, 1, repo_type="dataset")
-    assert push("--incremental-method", "random-noise") == {"changed": False}
+    again = push("--incremental-method", "random-noise", "--source-is-public")
+    assert again == {"changed": False}
     assert list(repo.tags) == ["r0001"]
     assert released_rows(hub, TARGET, "r0001") == 40
 
@@ -104,7 +138,7 @@ def test_a_hub_that_is_down_for_good_costs_nothing(
 ) -> None:
     """Exit 5, nothing published; the same command goes on where it was."""
     hub.faults.fail(route, "503", nth=1, times=1000)
-    assert "run the same command again" in push(code=5)
+    assert "run the same command again" in push("--hub-patience", "1", code=5)
     hub.faults.clear()
     told = push()
     assert (told["rows"], released_rows(hub, TARGET)) == (40, 40)

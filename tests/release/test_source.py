@@ -290,6 +290,17 @@ def test_a_hub_source_is_pinned_to_its_commit(hub: Hub, parquet: Path) -> None:
     assert len(list(open_source("org/beasts").rows("train"))) == 4
 
 
+def test_a_gated_source_is_read_by_who_may(hub: Hub, parquet: Path) -> None:
+    from release.hub import readable_without_token
+
+    repo = hub.add_repo("org/beasts")
+    repo.put({str(p.relative_to(parquet)): p.read_bytes() for p in parquet.rglob("*.parquet")})
+    assert readable_without_token("org/beasts")
+    repo.gated = "manual"
+    assert not readable_without_token("org/beasts")
+    assert len(list(open_source("org/beasts").rows("train"))) == 10
+
+
 def test_a_revision_that_is_gone_is_named(hub: Hub) -> None:
     hub.add_repo("org/beasts", private=True)
     with pytest.raises(InputError, match="no revision 'v2'"):
