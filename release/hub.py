@@ -17,6 +17,7 @@ from huggingface_hub import (
     DatasetInfo,
     GitRefInfo,
     RepoFile,
+    RepoFolder,
     constants,
     get_session,
     hf_hub_url,
@@ -253,12 +254,7 @@ class HubRepo:
         """The commit that brought the first of these additions, where all of them are at `head`
         byte for byte; None otherwise, or where there are none."""
         paths = [addition.path_in_repo for addition in proof]
-        infos = self.ask(
-            lambda: self.api.get_paths_info(
-                self.repo_id, paths, expand=True, revision=head, repo_type=KIND
-            )
-        )
-        found = {info.path: info for info in infos}
+        found = {info.path: info for info in self._infos(paths, head)}
         same = [_is_same(addition, found.get(addition.path_in_repo)) for addition in proof]
         if not same or not all(same):
             return None
@@ -267,12 +263,16 @@ class HubRepo:
 
     def last_change(self, path: str, head: str) -> str:
         """The commit that last changed a file that is there at `head`."""
-        infos = self.ask(
+        infos = self._infos([path], head)
+        return next((i.last_commit.oid for i in infos if i.last_commit is not None), head)
+
+    def _infos(self, paths: Sequence[str], head: str) -> Sequence[RepoFile | RepoFolder]:
+        """What is there under these paths, with the last commit of each."""
+        return self.ask(
             lambda: self.api.get_paths_info(
-                self.repo_id, [path], expand=True, revision=head, repo_type=KIND
+                self.repo_id, list(paths), expand=True, revision=head, repo_type=KIND
             )
         )
-        return next((i.last_commit.oid for i in infos if i.last_commit is not None), head)
 
     def proposed(self, proof: Sequence[CommitOperationAdd]) -> str | None:
         """The URL of the newest pending pull request that brings these additions, if any."""

@@ -22,7 +22,6 @@ from release.errors import InputError
 from release.images import decode
 from release.readers import Row, split_key, tar_samples
 from release.source import Source, open_source
-from tests.hub.server import Hub
 
 
 def rows_of(source: Source, split: str = "train", *span: int) -> list[Row]:
@@ -277,50 +276,6 @@ def test_a_folder_that_reads_like_a_hub_id_must_be_written_plainly(
     assert open_source("./org/beasts").num_rows("train") == 10
 
 
-def test_a_hub_source_is_pinned_to_its_commit(hub: Hub, parquet: Path) -> None:
-    repo = hub.add_repo("org/beasts", private=True)
-    files = {str(p.relative_to(parquet)): p.read_bytes() for p in parquet.rglob("*.parquet")}
-    commit = repo.put(files).id
-    local = list(open_source(str(parquet)).rows("train"))
-    repo.put({"data/train-00000-of-00002.parquet": None})
-    for spec in (f"org/beasts@{commit}", f"hf://datasets/org/beasts@{commit[:10]}"):
-        source = open_source(spec)
-        assert source.pin == commit
-        assert list(source.rows("train")) == local
-    assert len(list(open_source("org/beasts").rows("train"))) == 4
-
-
-def test_a_gated_source_is_read_by_who_may(hub: Hub, parquet: Path) -> None:
-    from release.hub import readable_without_token
-
-    repo = hub.add_repo("org/beasts")
-    repo.put({str(p.relative_to(parquet)): p.read_bytes() for p in parquet.rglob("*.parquet")})
-    assert readable_without_token("org/beasts")
-    repo.gated = "manual"
-    assert not readable_without_token("org/beasts")
-    assert len(list(open_source("org/beasts").rows("train"))) == 10
-
-
-def test_a_revision_that_is_gone_is_named(hub: Hub) -> None:
-    hub.add_repo("org/beasts", private=True)
-    with pytest.raises(InputError, match="no revision 'v2'"):
-        open_source("org/beasts@v2")
-
-
-@pytest.mark.parametrize("kind", ["503", "reset", "half"])
-def test_a_hub_that_stumbles_is_waited_for(hub: Hub, parquet: Path, kind: str) -> None:
-    from release.hub_client import be_patient
-
-    be_patient(2)
-    repo = hub.add_repo("org/beasts", private=True)
-    repo.put({str(p.relative_to(parquet)): p.read_bytes() for p in parquet.rglob("*.parquet")})
-    source = open_source("org/beasts")
-    hub.faults.fail("resolve", kind, nth=2)
-    hub.faults.fail("resolve", kind, nth=4)
-    assert list(source.rows("train")) == list(open_source(str(parquet)).rows("train"))
-    assert hub.faults.happened
-
-
 def test_a_file_is_not_a_source(parquet: Path) -> None:
     with pytest.raises(InputError, match="name the folder"):
         open_source(str(parquet / "data/train-00000-of-00002.parquet"))
@@ -413,30 +368,6 @@ def test_reading_parquet_leaves_no_thread_behind_to_break_the_exit(tmp_path: Pat
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (3, "0\n", "")
-
-
-@pytest.mark.slow
-def test_streams_of_the_hub_that_stop_early_keep_their_exit_code(hub: Hub, tmp_path: Path) -> None:
-    """Twenty runs: read through `datasets`, most of them abort or hang."""
-    images = [png(row, size=(64, 64)) for row in range(400)]
-    write_parquet_file(tmp_path / "train.parquet", images, [row % 3 for row in range(400)])
-    repo = hub.add_repo("org/beasts", private=True)
-    repo.put({"data/train.parquet": (tmp_path / "train.parquet").read_bytes()})
-    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    command = [sys.executable, "-c", _STOP_EARLY_ON_THE_HUB, "org/beasts"]
-    for _ in range(20):
-        ended = subprocess.run(command, env=env, timeout=60, check=False)
-        assert ended.returncode == 3
-
-
-_STOP_EARLY_ON_THE_HUB = """
-import sys
-from itertools import islice
-from release.source import open_source
-rows = open_source(sys.argv[1]).rows("train")
-assert len(list(islice(rows, 6))) == 6
-sys.exit(3)
-"""
 
 
 def test_pictures_of_a_folder_decode(class_folders: Path) -> None:
