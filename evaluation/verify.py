@@ -28,11 +28,14 @@ Data = Literal["clean", "protected"]
 Rows = Literal["release", "new"]
 """What a victim trains on: `release`, all rows that readers get or a sample of them; `new`, only
 the rows that this release adds."""
-_PROTOCOL = 1
+_PROTOCOL = 2
 """Part of every key: raised when the same training would be scored in another way."""
 _CURVE_ROWS = 5000
-"""Test rows, evenly spread, that an epoch is scored on: on 10,000 a small victim would spend two
-fifths of its time on its curve. The finished predictor is scored on all of them."""
+"""Test rows, evenly spread, that an epoch is scored on, at most: on 10,000 a small victim would
+spend two fifths of its time on its curve. The finished predictor is scored on all of them."""
+_CURVE_SHARE, _FEWEST_CURVE_ROWS = 2, 1000
+"""Test rows for each training row of an epoch: the many short epochs on the few rows of an
+increment would otherwise take four times as long to score as to train."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +161,7 @@ def run(
     """The outcome of training the victim on `train_split`, scored on `test_split` after every
     epoch. `progress` is told the finished share. ValueError for too few rows to train on."""
     began = time.monotonic()
-    training = _Training(spec, test_split, device, progress)
+    training = _Training(spec, _for_curve(test_split, len(train_split)), device, progress)
     seed = _victim_seed(spec.seed)
     net = build(victim(spec.victim).net, train_split.num_classes, net_size, seed)
     training.net = net
@@ -202,7 +205,7 @@ class _Training:
     ) -> None:
         self.curve: list[Epoch] = []
         self._epochs = spec.recipe.epochs
-        self._test = _spread(test_split, _CURVE_ROWS)
+        self._test = test_split
         self._device = device
         self._progress = progress
 
@@ -210,6 +213,12 @@ class _Training:
         scored = accuracy(*_answers(self.net, self._test, self._device))
         self.curve.append(Epoch(stats.loss, stats.accuracy, scored))
         self._progress(epoch / self._epochs)
+
+
+def _for_curve(test_split: Split, train_rows: int) -> Split:
+    """The test rows that every epoch on so many training rows is scored on."""
+    wanted = max(_FEWEST_CURVE_ROWS, _CURVE_SHARE * train_rows)
+    return _spread(test_split, min(_CURVE_ROWS, wanted))
 
 
 def _spread(split: Split, most: int) -> Split:

@@ -66,6 +66,7 @@ class HubTarget:
         self._repo = HubRepo(repo_id, revision or _MAIN, patience, tell)
         self._create_pr, self._public, self._gated = create_pr, public, gated
         self._ahead: dict[str, _Ahead] = {}
+        self._last: Published | None = None
         self._lock = threading.Lock()
 
     @property
@@ -142,12 +143,18 @@ class HubTarget:
         )
 
     def published(self) -> Published:
-        """A branch that is missing is what it will be made from: main."""
+        """A branch that is missing is what it will be made from: main. What a commit holds never
+        changes, so that it is read once."""
         head = self._repo.head()
         if head is None and self._repo.revision != _MAIN:
             head = HubRepo(self.name, _MAIN, self._repo.patience, self._repo.tell).head()
         if head is None:
             return Published(None, {}, "")
+        if self._last is None or self._last.head != head:
+            self._last = self._published_at(head)
+        return self._last
+
+    def _published_at(self, head: str) -> Published:
         paths = [CARD] if CARD in self._repo.list(head, "") else []
         names = release_names(self._repo.list(head, FOLDER))
         paths += [path for _, path in names]

@@ -73,17 +73,6 @@ class Pipeline:
             plan.save(self.workdir.plan)
         return plan
 
-    def _demand_own_state(self, plan: ReleasePlan) -> None:
-        """InputError where the dataset's own method would be fitted anew: other noise than that of
-        the rows before, by options that were not said again."""
-        first = self._places(plan).chain_before().manifests[0]
-        if plan.method == first.method:
-            raise InputError(
-                f"the state of {plan.target} holds nothing for {plan.method} with these options: "
-                "say the same --target-map and --incremental-set as before, or choose another "
-                "--incremental-method"
-            )
-
     def fit(self, plan: ReleasePlan) -> None:
         """The State is on disk."""
         folder = self.workdir.state(plan.fit_key())
@@ -152,6 +141,7 @@ class Pipeline:
         """Everything, from the source to the published release; nothing where the target has every
         row already."""
         for _ in range(_RACES):
+            self.made = None
             plan = self.plan(options)
             if plan is None:
                 return
@@ -168,6 +158,17 @@ class Pipeline:
             f"{options.to} was changed {_RACES} times while this release was made: wait until "
             "nobody else publishes there, then run the same command again; nothing is lost"
         )
+
+    def _demand_own_state(self, plan: ReleasePlan) -> None:
+        """InputError where the dataset's own method would be fitted anew: other noise than that of
+        the rows before, by options that were not said again."""
+        first = self._places(plan).chain_before().manifests[0]
+        if plan.method == first.method:
+            raise InputError(
+                f"the state of {plan.target} holds nothing for {plan.method} with these options: "
+                "say the same --target-map and --incremental-set as before, or choose another "
+                "--incremental-method"
+            )
 
     def _demand_gate(self, plan: ReleasePlan, report: Report) -> None:
         if report.verdict is None or report.verdict.holds:
@@ -197,7 +198,7 @@ class Pipeline:
             f"with {plan.method} the release does not hold: the new rows are protected again, "
             f"with the dataset's own method {own}"
         )
-        return replace(options, incremental_method=own)
+        return replace(options, incremental_method=own, incremental_set=[])
 
     def _records(self, plan: ReleasePlan) -> list[ShardRecord]:
         """The records of the finished shards, in row order."""

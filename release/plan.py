@@ -58,7 +58,6 @@ _IN_THE_BYTES = (
     "encoding",
     "rows_per_shard",
     "batch_size",
-    "source",
     "release",
     "first_row",
 )
@@ -197,7 +196,8 @@ class ReleasePlan:
 
     def craft_key(self) -> str:
         """Names the shards: everything their bytes depend on."""
-        return _digest([self.fit_key(), *(getattr(self, name) for name in _IN_THE_BYTES)])
+        rows = [{**self.source, "chosen": {}}, self.survey]  # whatever folder lists them
+        return _digest([self.fit_key(), rows, *(getattr(self, name) for name in _IN_THE_BYTES)])
 
     def protected_key(self) -> str:
         """Names the released rows that victims train on, read back from shards."""

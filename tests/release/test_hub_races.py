@@ -72,19 +72,44 @@ def test_of_two_racing_runs_one_plans_again_and_loses_nothing(
     _add(hub, digits, tmp_path, slice(40, 50))
     early = hub.repo(SOURCE).commits("main")[0].id
     _add(hub, digits, tmp_path, slice(50, 70))
-    others: list[subprocess.CompletedProcess[str]] = []
-
-    def other() -> None:
-        others.append(_push_elsewhere(hub, f"{SOURCE}@{early}", tmp_path))
-
-    hub.faults.meanwhile("commit", other, nth=2)  # the first is that of the state
-    told = push("--incremental-method", "random-noise", "--hub-patience", "120")
-    assert others[0].returncode == 0, others[0].stderr
-    assert json.loads(others[0].stdout)["rows"] == 10
+    told, other = _raced(hub, push, f"{SOURCE}@{early}", tmp_path)
+    assert other["rows"] == 10
     assert (told["release"], told["rows"]) == ("r0003", 20)
     assert list(hub.repo(TARGET).tags) == ["r0001", "r0002", "r0003"]
     assert released_rows(hub, TARGET) == 70
     assert push("--incremental-method", "random-noise") == {"changed": False}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [0, 10], ids=["the same rows", "more rows"])
+def test_what_another_run_published_meanwhile_is_not_published_again(
+    hub: Hub, source: str, push: Any, digits: Digits, tmp_path: Path, more: int
+) -> None:
+    push()
+    _add(hub, digits, tmp_path, slice(40, 50))
+    early = hub.repo(SOURCE).commits("main")[0].id
+    if more:
+        _add(hub, digits, tmp_path, slice(50, 50 + more))
+    told, other = _raced(hub, push, SOURCE, tmp_path, f"{SOURCE}@{early}")
+    assert other["rows"] == 10 + more
+    # The same release, made by both, is there; of one with more rows nothing is left to do.
+    assert told.get("release") == (None if more else "r0002")
+    titles = [commit.title for commit in hub.repo(TARGET).commits("main")]
+    assert titles.count("protect-release r0002") == 1
+    assert released_rows(hub, TARGET) == 50 + more
+
+
+def _raced(hub: Hub, push: Any, source: str, tmp_path: Path, own: str = SOURCE) -> tuple[Any, Any]:
+    """What a push says, and another one of `source` that published just before it would have."""
+    others: list[subprocess.CompletedProcess[str]] = []
+    # The first commit of a push is that of the state.
+    hub.faults.meanwhile(
+        "commit", lambda: others.append(_push_elsewhere(hub, source, tmp_path)), nth=2
+    )
+    options = ("--to", TARGET, "--incremental-method", "random-noise", "--hub-patience", "120")
+    told = push(*options, source=own)
+    assert others[0].returncode == 0, others[0].stderr
+    return told, json.loads(others[0].stdout)
 
 
 @pytest.mark.parametrize("commits", [1, 2], ids=["before the release", "before its tag"])
