@@ -65,7 +65,7 @@ def test_a_victim_learns_and_is_scored_after_every_epoch(clean: Outcome) -> None
 
 def test_a_victim_that_learnt_other_names_is_not_a_failed_one(mislabelled: Outcome) -> None:
     assert mislabelled.final < 0.1
-    assert mislabelled.renamed > 0.9
+    assert mislabelled.renamed > 0.6
     assert mislabelled.train_accuracy > 0.9
 
 

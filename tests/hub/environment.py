@@ -15,6 +15,7 @@ from tests.hub.server import bind
 
 SOCKET = bind()
 """Where the Hub of this process is to listen."""
+atexit.register(SOCKET.close)
 
 _HOME = tempfile.mkdtemp(prefix="hub-home-")
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
