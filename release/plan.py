@@ -200,8 +200,15 @@ class ReleasePlan:
         return _digest([self.fit_key(), rows, *(getattr(self, name) for name in _IN_THE_BYTES)])
 
     def protected_key(self) -> str:
-        """Names the released rows that victims train on, read back from shards."""
-        return self.craft_key() if self.pairs is None else _digest([self.craft_key(), self.pairs])
+        """Names the released rows that victims train on: those of this release's shards and, from
+        earlier ones, of the very dataset that it adds to."""
+        if self.pairs is None:
+            return self.craft_key()
+        return _digest([self.craft_key(), self.old_key()])
+
+    def old_key(self) -> str:
+        """Names the rows published before that victims train on."""
+        return _digest([self.previous, self.pairs])
 
     def trials(self) -> list[TrialSpec]:
         """Every training that verification needs, clean twins included."""
@@ -236,7 +243,8 @@ class ReleasePlan:
 
     def trial_key(self, spec: TrialSpec) -> str:
         """Names a trial by what it trains on and how; a clean twin serves every method."""
-        data = self.cache_key() if spec.data == "clean" else [self.craft_key(), self.fit_rows]
+        protected = [self.protected_key(), self.fit_rows]
+        data = self.cache_key() if spec.data == "clean" else protected
         return spec.key(_digest([data, self.cache_key(), self.device, self.versions]))
 
     def public_view(self) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def _old_rows(plan: ReleasePlan, workdir: Workdir, target: Target) -> Path:
     time, so that no more than one is on the disk."""
     assert plan.pairs is not None
     suffix = "parquet" if plan.formats[0] == "parquet" else "tar"
-    path = workdir.published / f"{plan.pairs}.{suffix}"
+    path = workdir.published / f"{plan.old_key()}.{suffix}"
     if not path.exists():
         wanted = {int(row) for row in workdir.pairs(plan.pairs)[:, 1] if row < plan.first_row}
         write = write_parquet if suffix == "parquet" else write_webdataset

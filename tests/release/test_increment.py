@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -266,3 +266,17 @@ def test_the_datasets_own_method_is_not_fitted_anew(
     result = run(*arguments, *own, "--incremental-set", "checkpoints=3")
     assert result.exit_code == 2
     assert "holds nothing for sep-fa-mi" in result.stderr
+
+
+def test_victims_train_on_the_very_dataset_that_is_added_to(grown: Grown) -> None:
+    """Two datasets made in one WORKDIR from the same rows share no victim of the rows before."""
+    from release.plan import ReleasePlan
+
+    plan = ReleasePlan.load(grown.target.with_name("release-work") / "plan.json")
+    assert plan.is_increment
+    other = replace(plan, previous="0" * 64)
+    assert other.old_key() != plan.old_key()
+    assert other.protected_key() != plan.protected_key()
+    for spec in plan.trials():
+        same = other.trial_key(spec) == plan.trial_key(spec)
+        assert same == (spec.data == "clean")
