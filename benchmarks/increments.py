@@ -30,6 +30,7 @@ WAYS: dict[str, tuple[str, ...]] = {
     "sep-fa-mi": ("--incremental-method", "sep-fa-mi"),
     "unprotected": ("--incremental-method", "sep-fa-mi", "--protect-share", "0"),
 }
+_KEPT = ("release", "method", "rows", "total", "craft_seconds_per_row", "seconds", "trials")
 _DOCS = Path(__file__).parents[1] / "docs/increments.md"
 Told = dict[str, Any]
 
@@ -80,7 +81,7 @@ def _push(
         *("--preset", "quick", "--max-accuracy", "1", "--json", *more),
     ]
     told: Told = json.loads(subprocess.run(command, check=True, stdout=-1).stdout)
-    return told
+    return {name: told[name] for name in _KEPT}
 
 
 _HEADER = (
