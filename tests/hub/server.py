@@ -8,6 +8,8 @@ import struct
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,7 @@ class Hub(State):
         self.url = f"http://127.0.0.1:{number}"
         self.storage_url = f"http://localhost:{number}"
         self._server: _Server | None = None
+        self._busy, self._idle = 0, threading.Condition()
         super().__init__(folder)
 
     def start(self) -> None:
@@ -65,6 +68,23 @@ class Hub(State):
             self._server.close_connections()
             self._server = None
         self._socket.close()
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """One request more is being answered."""
+        with self._idle:
+            self._busy += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._busy -= 1
+                self._idle.notify_all()
+
+    def settle(self) -> None:
+        """Every request that has come is answered or given up, and is in the log."""
+        with self._idle:
+            assert self._idle.wait_for(lambda: not self._busy, timeout=30)
 
     def down(self) -> None:
         """As after a crash: connections break and new ones are refused, until `up`."""
@@ -125,6 +145,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def serve(self) -> None:
         """Answers one request, or fails it as was asked."""
+        with self.server.hub.at_work():
+            self._serve()
+
+    def _serve(self) -> None:
         hub = self.server.hub
         call = Call.of(self.command, self.path, self.headers, self.rfile)
         route, fields = find(call)
