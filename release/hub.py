@@ -374,8 +374,3 @@ def readable_without_token(
 
     with in_words(repo_id):
         return patiently(look, patience)
-
-
-def open_to_public(repo_id: str, patience: float = 600.0, tell: Say | None = None) -> None:
-    """Everybody can see the dataset."""
-    HubRepo(repo_id, patience=patience, tell=tell).set_visible()

@@ -11,7 +11,7 @@ from huggingface_hub import get_session
 
 from release import hub_client
 from release.errors import HubRefused, InputError
-from release.hub import HubRepo, open_to_public, readable_without_token
+from release.hub import HubRepo, readable_without_token
 from release.hub_client import Unavailable, patiently
 from release.publish import HeadMoved
 from tests.hub.server import Hub
@@ -167,7 +167,7 @@ def test_anybody_can_read_what_is_public_and_open(hub: Hub) -> None:
     assert not readable_without_token(NAME, None, PATIENCE)
     found = hub.add_repo(NAME, private=True)
     assert not readable_without_token(NAME, None, PATIENCE)
-    open_to_public(NAME, PATIENCE)
+    HubRepo(NAME, patience=PATIENCE).set_visible()
     assert readable_without_token(NAME, "main", PATIENCE)
     assert not readable_without_token(NAME, "v9", PATIENCE)
     found.gated = "auto"
