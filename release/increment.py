@@ -82,7 +82,7 @@ def demand_options(options: ReleaseOptions) -> None:
     choices.share("--fit-share", options.fit_share)
     choices.settings(options.incremental_set)
     try:
-        lookup("method", options.incremental_method or DEFAULT_METHOD, methods())
+        lookup("method", options.incremental_method or DEFAULT_INCREMENTAL, methods())
     except ValueError as problem:
         raise InputError(f"--incremental-method: {problem}") from None
 
