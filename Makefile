@@ -61,6 +61,7 @@ fix: setup
 SOURCE ?= sample:mnist5k
 bench: setup
 	$(BIN)/python -m benchmarks.engine
+	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.ablation $(SOURCE)
 

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from crafting.descent import image_gradient
 from crafting.nets import Net, build, compute_dtype, for_crafting
-from release.staging import processor
+from release.machine import processor
 
 RESULT = Path(__file__).parent / "results" / "engine.json"
 CPU = torch.device("cpu")

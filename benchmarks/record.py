@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from release.staging import processor
+from release.machine import processor
 
 RESULTS = Path(__file__).with_name("results")
 _VERSIONED = ("protect-release", "torch", "torchvision", "accelerate", "datasets", "pyarrow")

@@ -10,8 +10,9 @@ from markupsafe import Markup
 
 from cards.facts import CardFacts, budget_in_words
 from cards.kept import marked
-from cards.markdown import escaped, fenced, percent
+from cards.markdown import escaped, fenced, mean_percent, percent
 from cards.tables import all_rows, measured_table, new_rows_alone, releases_table
+from cards.verified import section
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -43,6 +44,7 @@ def render(facts: CardFacts) -> str:
         all_rows=all_rows(facts),
         new_rows_alone=new_rows_alone(facts),
         releases_table=releases_table(facts.releases),
+        verified_again=section(facts.verified),
     )
     return f"---\n{front_matter(facts)}\n---\n\n{marked(body.strip())}\n"
 
@@ -95,6 +97,7 @@ def _environment() -> Environment:
         "md": escaped,
         "fenced": fenced,
         "percent": percent,
+        "mean_percent": mean_percent,
         "quoted": _quoted,
         "count": "{:,}".format,
     }

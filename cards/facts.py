@@ -1,7 +1,7 @@
 """Everything a card may claim, as plain values. What is not here is not said.
 
-A missing fact is an error: there are no defaults, and None stands only where absence is itself a
-fact.
+A missing fact is an error: there are no defaults but that nobody verified the release again, and
+None stands only where absence is itself a fact.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ Span = tuple[float, float, float]
 @dataclass(frozen=True)
 class Measured:
     """One victim under one countermeasure (`none`: plain training) over `seeds` seeds; accuracies
-    on clean test images, as fractions. rows: `release` where it trained on all rows that readers
-    get, or a sample of them, `new` where only on those that the release adds."""
+    on clean test images, as fractions. clean is None where no clean twin was trained. rows:
+    `release` where it trained on all rows that readers get, or a sample of them, `new` where only
+    on those that the release adds."""
 
     victim: str
     held_out: bool
     countermeasure: str
     rows: Rows
     seeds: int
-    clean: Span
+    clean: Span | None
     protected: Span
     peak: Span
     renamed: Span
@@ -36,8 +37,35 @@ class Measured:
         if self.rows not in get_args(Rows):
             raise ValueError(f"{self.victim} trained on {self.rows!r} rows: {get_args(Rows)}")
         for name in ("clean", "protected", "peak", "renamed"):
-            if not all(0 <= figure <= 1 for figure in getattr(self, name)):
-                raise ValueError(f"{self.victim} {name} is {getattr(self, name)}: give fractions")
+            span = getattr(self, name)
+            if span is not None and not all(0 <= figure <= 1 for figure in span):
+                raise ValueError(f"{self.victim} {name} is {span}: give fractions")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """A later verification of what is published: on `date` (YYYY-MM-DD) by `tool`, with its report
+    at the path `report` within the dataset, and in a sentence what it found; measured: every
+    victim under every countermeasure."""
+
+    date: str
+    tool: str
+    report: str
+    sentence: str
+    measured: Sequence[Measured]
+
+    def __post_init__(self) -> None:
+        _refuse_blanks(self, f"the verification of {self.date}")
+        if not _is_day(self.date):
+            raise ValueError(f"a verification is of {self.date!r}: give YYYY-MM-DD")
+
+    @property
+    def worst(self) -> Measured | None:
+        """The victim of all rows that scored highest, whatever was done against the protection,
+        among those held out where there are any; None where there is none."""
+        whole = [m for m in self.measured if m.rows == "release"]
+        judged = [m for m in whole if m.held_out] or whole
+        return max(judged, key=lambda m: m.protected[0], default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +123,7 @@ class CardFacts:
     judged, or None where nothing was verified (measured is then empty). sampled: of the rows that
     victims trained on, how many were published before, of how many, and how many are new; None
     where no release came before. psnr in dB is None where no pixel changed; max_level in grey
-    levels of 255.
+    levels of 255. verified: the verifications after publication, in any order.
 
     repo_id: where readers find it on the Hub, or None for a folder. source_name: None where the
     owner keeps it to itself. source_is_public: whether anyone can read the clean originals.
@@ -141,6 +169,7 @@ class CardFacts:
     download_size: int
     pictures: Sequence[Picture]
     tool: str
+    verified: Sequence[Verification] = ()
 
     def __post_init__(self) -> None:
         _refuse_blanks(self, "the card")
@@ -169,7 +198,7 @@ class CardFacts:
         return self.releases[-1].rows if self.sampled is None else self.sampled[2]
 
 
-def _refuse_blanks(facts: CardFacts | ReleaseEntry, owner: str) -> None:
+def _refuse_blanks(facts: CardFacts | ReleaseEntry | Verification, owner: str) -> None:
     for field in fields(facts):
         value = getattr(facts, field.name)
         if value == "" or (field.name in ("data_files", "releases") and not value):

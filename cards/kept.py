@@ -2,7 +2,8 @@
 lost.
 
 What the card says stands between two comments. Everything outside them is the owner's, and so are
-the keys, tags and configurations of the YAML that the card does not write.
+the keys, tags and configurations of the YAML that the card does not write. Verifications after
+publication, which the published card alone knows, outlive it too.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import yaml
 
 from cards.markdown import fenced
+from cards.verified import keep_verifications
 
 _BEGIN = "<!-- protect-release: begin; this part is written anew with every release -->"
 _END = "<!-- protect-release: end; lines of your own are kept above the beginning or below -->"
@@ -39,8 +41,9 @@ def merge(existing: str, ours: str) -> str:
     line outside the marks is kept byte for byte, where there are none the whole text below ours.
 
     Keys of our YAML win. Others, tags that were added, and configurations but `default` are kept,
-    comments in it are not. YAML that cannot be read is kept as a code block below the card. Merging
-    the same card twice changes nothing. ValueError where `ours` is no card.
+    comments in it are not. YAML that cannot be read is kept as a code block below the card. The
+    lines of the section `Verified again` are kept, too. Merging the same card twice changes
+    nothing. ValueError where `ours` is no card.
     """
     our_front, our_body = _split(ours)
     mine = _OURS.search(our_body)
@@ -50,11 +53,12 @@ def merge(existing: str, ours: str) -> str:
     found = _OURS.search(body)
     before = our_body[: mine.start()] if found is None else body[: found.start()]
     after = _below(body) if found is None else body[found.end() :]
+    card = mine[0] if found is None else keep_verifications(found[0], mine[0])
     if _is_readable(front):
         our_front = _merged_front(front, our_front)
     else:
         after = f"\n\n{fenced(front, 'yaml')}{after}"
-    return f"---\n{our_front}---\n{before}{mine[0]}{after}"
+    return f"---\n{our_front}---\n{before}{card}{after}"
 
 
 def _below(body: str) -> str:

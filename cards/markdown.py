@@ -21,6 +21,8 @@ _ACTIVE = re.compile(
 )
 _BLANK = re.compile(r"[\s\x00-\x1f\x7f]+")
 
+NOT_MEASURED = "not measured"
+
 
 def escaped(text: object) -> Markup:
     """The text on one line, for a paragraph, a list item, a table cell or an alt text."""
@@ -48,8 +50,16 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def spanned(span: tuple[float, float, float]) -> str:
-    """A figure over seeds: its mean and, where seeds differ, its range."""
+def mean_percent(span: tuple[float, float, float] | None) -> str:
+    """The mean of a figure over seeds in per cent, or that it was not measured."""
+    return NOT_MEASURED if span is None else percent(span[0])
+
+
+def spanned(span: tuple[float, float, float] | None) -> str:
+    """A figure over seeds: its mean and, where seeds differ, its range, or that it was not
+    measured."""
+    if span is None:
+        return NOT_MEASURED
     mean, low, high = span
     if low == high:
         return percent(mean)

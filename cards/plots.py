@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cards.facts import ReleaseEntry
+from cards.facts import Measured, ReleaseEntry
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,10 +34,11 @@ _NAMED_CLASSES = 20
 
 @dataclass(frozen=True)
 class Curve:
-    """Test accuracy (a fraction) after each epoch of the same victim on both kinds of rows."""
+    """Test accuracy (a fraction) after each epoch of the same victim on both kinds of rows; clean
+    is None where no clean twin was trained."""
 
     victim: str
-    clean: Sequence[float]
+    clean: Sequence[float] | None
     protected: Sequence[float]
 
 
@@ -48,9 +49,21 @@ def accuracy_plot(curves: Sequence[Curve], num_classes: int, out: Path) -> None:
     for axes, curve in zip(panels, curves, strict=True):
         _draw_curve(axes, curve, 1 / num_classes)
     panels[0].set_ylabel("accuracy on clean test images")
-    lines, labels = panels[0].get_legend_handles_labels()
-    figure.legend(lines, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    # By its label, since a victim without a clean twin lacks a line that others have.
+    shown = {label: line for axes in panels for line, label in _legend(axes)}
+    figure.legend(
+        list(shown.values()),
+        list(shown),
+        loc="outside lower center",
+        ncols=3,
+        frameon=False,
+        fontsize=9,
+    )
     _save(figure, out)
+
+
+def _legend(axes: Axes) -> list[tuple[Any, str]]:
+    return list(zip(*axes.get_legend_handles_labels(), strict=True))
 
 
 def _draw_curve(axes: Axes, curve: Curve, chance: float) -> None:
@@ -58,7 +71,8 @@ def _draw_curve(axes: Axes, curve: Curve, chance: float) -> None:
 
     pairs = ((curve.clean, _CLEAN, "clean images"), (curve.protected, _PROTECTED, "this release"))
     for values, colour, label in pairs:
-        axes.plot(range(1, len(values) + 1), values, color=colour, label=label, marker=".")
+        if values is not None:
+            axes.plot(range(1, len(values) + 1), values, color=colour, label=label, marker=".")
     axes.axhline(chance, color=_CHANCE, linestyle="--", linewidth=1, label="chance")
     axes.set(title=curve.victim, xlabel="epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -75,7 +89,7 @@ def _as_accuracies(axes: Axes) -> None:
 
 def releases_plot(releases: Sequence[ReleaseEntry], out: Path) -> None:
     """`out` is a PNG: for each release (the oldest first) the final accuracy of the held-out victim
-    that learnt most from all rows, beside its clean twin; a gap where a release was not verified.
+    that learnt most from all rows, beside its clean twin; a gap where one was not measured.
     ValueError where none was."""
     found = [entry.learnt_most("release") for entry in releases]
     if not any(found):
@@ -84,13 +98,19 @@ def releases_plot(releases: Sequence[ReleaseEntry], out: Path) -> None:
     axes = figure.subplots()
     pairs = (("clean", _CLEAN, "clean images"), ("protected", _PROTECTED, "these releases"))
     for kind, colour, label in pairs:
-        values = [np.nan if best is None else getattr(best, kind)[0] for best in found]
+        values = [_mean(best, kind) for best in found]
         axes.plot(range(len(found)), values, color=colour, label=label, marker="o")
     _name_releases(axes, [entry.name for entry in releases])
     _as_accuracies(axes)
     axes.set(title="what was learnt from all rows", ylabel="accuracy on clean test images")
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     _save(figure, out)
+
+
+def _mean(best: Measured | None, kind: str) -> float:
+    """The figure that is drawn; not a number, which leaves a gap, where there is none."""
+    span = None if best is None else getattr(best, kind)
+    return np.nan if span is None else float(span[0])
 
 
 def _name_releases(axes: Axes, names: Sequence[str]) -> None:

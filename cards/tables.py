@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from cards.facts import CardFacts, Measured, ReleaseEntry
-from cards.markdown import percent, spanned, table
+from cards.markdown import mean_percent, percent, spanned, table
 
 _FIGURES = ("clean twin", "this release", "peak", "renamed")
 
@@ -69,5 +69,5 @@ def _release(entry: ReleaseEntry) -> list[object]:
 def _beside_twin(found: Measured | None, otherwise: str) -> str:
     if found is None:
         return otherwise
-    clean, protected = percent(found.clean[0]), percent(found.protected[0])
+    clean, protected = mean_percent(found.clean), percent(found.protected[0])
     return f"{found.victim}: {protected} (clean twin: {clean})"

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
+
+_COPIED_ROWS = 1000
 
 
 @dataclass(frozen=True)
@@ -94,21 +98,102 @@ class PixelSplit:
         channels, height, width = self.pixels.shape[1:]
         return channels, height, width
 
+    def numbered(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """The row numbers (N,) int64 of this view, ascending, and their labels (N,) int64 or
+        None."""
+        at = self.places()
+        return self.rows[at], None if self.targets is None else self.targets[at]
+
     def batches(self, size: int, epoch: int | None = None) -> Iterator[Batch]:
-        order = self._positions()
+        for at in self.order(size, epoch):
+            yield self.batch(at, self.levels(at))
+
+    def take(self, rows: Sequence[int]) -> PixelSplit:
+        inside = np.isin(self.rows[self.places()], np.asarray(rows, dtype=np.int64))
+        return replace(self, chosen=self.places()[inside])
+
+    def places(self) -> np.ndarray:
+        """(n,) int64 ascending: where this view's rows stand in the arrays."""
+        return np.arange(len(self.rows)) if self.chosen is None else self.chosen
+
+    def order(self, size: int, epoch: int | None) -> Iterator[np.ndarray]:
+        """The places of each batch, as `batches` takes them."""
+        order = self.places()
         if epoch is not None:
             order = np.random.default_rng((self.seed, epoch)).permutation(order)
         for start in range(0, len(order), size):
-            yield self._batch(order[start : start + size])
+            yield order[start : start + size]
 
-    def take(self, rows: Sequence[int]) -> PixelSplit:
-        inside = np.isin(self.rows[self._positions()], np.asarray(rows, dtype=np.int64))
-        return replace(self, chosen=self._positions()[inside])
+    def levels(self, at: np.ndarray) -> Tensor:
+        """(B,C,H,W) uint8 on CPU: the pixels of the rows at these places."""
+        return torch.from_numpy(np.ascontiguousarray(self.pixels[at]))
 
-    def _positions(self) -> np.ndarray:
-        return np.arange(len(self.rows)) if self.chosen is None else self.chosen
+    def batch(self, at: np.ndarray, levels: Tensor) -> Batch:
+        """The rows at these places with their pixels, made where `levels` are."""
+        device = levels.device
+        # A number, unlike a tensor, would make a GPU multiply by 1/255, which rounds otherwise.
+        x = levels.float().div_(torch.full((), 255.0, device=device))
+        y = None if self.targets is None else torch.from_numpy(self.targets[at]).to(device)
+        return Batch(torch.from_numpy(self.rows[at]), x, y)
 
-    def _batch(self, at: np.ndarray) -> Batch:
-        pixels = torch.from_numpy(np.ascontiguousarray(self.pixels[at]))
-        targets = None if self.targets is None else torch.from_numpy(self.targets[at])
-        return Batch(torch.from_numpy(self.rows[at]), pixels.float().div_(255), targets)
+
+@dataclass(frozen=True)
+class DeviceSplit:
+    """The rows of a split as batches made on `device`, to which pixels go as uint8.
+
+    held: the pixels (n,C,H,W) uint8 of all rows on the device, or None where each batch fetches its
+    own.
+    """
+
+    split: PixelSplit
+    device: torch.device
+    held: Tensor | None
+
+    @property
+    def num_classes(self) -> int:
+        return self.split.num_classes
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def batches(self, size: int, epoch: int | None = None) -> Iterator[Batch]:
+        for at in self.split.order(size, epoch):
+            yield self.split.batch(at, self._levels(at))
+
+    def take(self, rows: Sequence[int]) -> DeviceSplit:
+        return DeviceSplit(self.split.take(rows), self.device, None)
+
+    def _levels(self, at: np.ndarray) -> Tensor:
+        if self.held is None:
+            return self.split.levels(at).to(self.device)
+        places = torch.from_numpy(np.searchsorted(self.split.places(), at))
+        return self.held[places.to(self.device)]
+
+
+def read_on(device: torch.device, split: Split, most_held: int | None = None) -> Split:
+    """The same rows, in the same order and with the same values, for work on `device`.
+
+    Pixels of at most `most_held` bytes stay on the device, by default of at most a quarter of the
+    memory that a GPU has free; more are fetched batch by batch. On CPU, and where a split holds no
+    array of pixels, it is `split` itself.
+    """
+    if not isinstance(split, PixelSplit) or (device.type == "cpu" and most_held is None):
+        return split
+    if most_held is None:
+        most_held = _free_memory(device) // 4
+    fits = len(split) * math.prod(split.shape) <= most_held
+    return DeviceSplit(split, device, _copied(split, device) if fits else None)
+
+
+def _free_memory(device: torch.device) -> int:
+    """Bytes; 0 for a kind of device that does not tell."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+
+
+def _copied(split: PixelSplit, device: torch.device) -> Tensor:
+    """The pixels (n,C,H,W) uint8 of a view on the device, copied in parts: the array may be larger
+    than this machine's memory."""
+    held = torch.empty((len(split), *split.shape), dtype=torch.uint8, device=device)
+    for start, at in zip(count(0, _COPIED_ROWS), split.order(_COPIED_ROWS, None), strict=False):
+        held[start : start + len(at)] = split.levels(at).to(device)
+    return held

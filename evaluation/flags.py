@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from crafting.registry import Preset
 from evaluation.gate import Gate
-from evaluation.scoring import percent
-from evaluation.verify import Trial
+from evaluation.scoring import known_percent, percent
+from evaluation.trial import Trial
 
 _WEAK_TWIN = 0.25
 _FEW_EPOCHS = 10
 _STILL_MOVING = 0.05
+_ADDS = 0.02
+_SWAPS = ("renamed", "refit-head")
 
 
 @dataclass(frozen=True)
@@ -26,23 +29,27 @@ class Flag:
 @dataclass(frozen=True)
 class Doubted:
     """What the checks look at. source_is_public: whether anyone can read the clean originals;
-    typed_seed: whether the secret seed was typed and not drawn."""
+    typed_seed: whether the secret seed was typed and not drawn; labelled: whether the release has
+    labels; left_out: how many trainings were asked for and not made."""
 
     trials: Sequence[Trial]
-    num_classes: int
     gate: Gate
     license: str | None
     preset: Preset
     source_is_public: bool = False
     typed_seed: bool = False
+    labelled: bool = True
+    left_out: int = 0
 
     @property
     def whole(self) -> list[Trial]:
         """The trials that the gate may look at: on all rows of the release."""
-        return [trial for trial in self.trials if trial.rows == "release"]
+        return [t for t in self.trials if t.rows == "release" and not t.is_setting]
 
     def allowed(self, trial: Trial) -> float:
-        return self.gate.threshold(trial, self.num_classes)
+        """What the gate allows this victim; where it has no clean twin, everything."""
+        threshold = self.gate.threshold(trial)
+        return 1.0 if threshold is None else threshold
 
 
 Check = Callable[[Doubted], str | None]
@@ -74,14 +81,41 @@ def _not_held_out(facts: Doubted) -> str | None:
     return f"{text}; the gate looks at the others."
 
 
+def _kind(trial: Trial) -> str:
+    return trial.countermeasure.partition(":")[0]
+
+
 def _weak_twin(facts: Doubted) -> str | None:
-    chance = 1 / facts.num_classes
-    weak = [t for t in facts.whole if (t.clean - chance) / (1 - chance) < _WEAK_TWIN]
+    weak = [
+        t
+        for t in facts.whole
+        if t.clean is not None and (t.clean - t.chance) / (1 - t.chance) < _WEAK_TWIN
+    ]
     if not weak:
         return None
     return (
         f"On the clean images too {_names(weak)} learnt little, so that its low accuracy on this "
         "release says little."
+    )
+
+
+def _moving_twin(facts: Doubted) -> str | None:
+    moving = [t for t in facts.whole if t.clean_drift is not None and t.clean_drift > _STILL_MOVING]
+    if not moving:
+        return None
+    return (
+        f"On the clean images {_names(moving)} was still moving at the end: its twin here is "
+        "compared with a figure that is not final."
+    )
+
+
+def _no_twin(facts: Doubted) -> str | None:
+    alone = [trial for trial in facts.whole if trial.clean is None]
+    if not alone:
+        return None
+    return (
+        f"No clean twin of {_names(alone)} was trained: whether it would have learnt more from "
+        "the unchanged images is not known."
     )
 
 
@@ -113,6 +147,17 @@ def _renamed_above_gate(facts: Doubted) -> str | None:
     )
 
 
+def _swapped_back(facts: Doubted) -> str | None:
+    above = [t for t in facts.whole if _kind(t) in _SWAPS and t.protected > facts.allowed(t)]
+    if not above:
+        return None
+    tried = ", ".join(dict.fromkeys(trial.countermeasure for trial in above))
+    return (
+        f"A few clean labelled images are enough to undo what {_names(above)} was taught wrong "
+        f"({tried}): it had learnt the classes all the same."
+    )
+
+
 def _above_gate(facts: Doubted, figure: Callable[[Trial], float], text: str) -> str | None:
     above = [t for t in facts.whole if t.is_plain and figure(t) > facts.allowed(t)]
     if not above:
@@ -127,6 +172,77 @@ def _countered(facts: Doubted) -> str | None:
         return None
     tried = ", ".join(dict.fromkeys(trial.countermeasure for trial in above))
     return f"The protection does not hold against {tried}."
+
+
+def _spoils_twin(facts: Doubted) -> str | None:
+    plain = {(t.victim, t.seed): t.clean for t in facts.whole if t.is_plain}
+    spoilt = [
+        t for t in facts.whole if not t.is_plain and _is_spoilt(t, plain.get((t.victim, t.seed)))
+    ]
+    if not spoilt:
+        return None
+    tried = ", ".join(dict.fromkeys(trial.countermeasure for trial in spoilt))
+    return (
+        f"With {tried} even the clean images teach less than half of what they teach in plain "
+        "training: a low figure there is no sign of protection."
+    )
+
+
+def _is_spoilt(trial: Trial, plain: float | None) -> bool:
+    if plain is None or trial.clean is None:
+        return False
+    return trial.clean - trial.chance < (plain - trial.chance) / 2
+
+
+def _mixed_rows_teach(facts: Doubted) -> str | None:
+    adding = [
+        t
+        for t in facts.trials
+        if _kind(t) == "mix-percent" and t.clean is not None and t.protected > t.clean + _ADDS
+    ]
+    if not adding:
+        return None
+    most = max(adding, key=lambda trial: trial.protected - (trial.clean or 0))
+    return (
+        f"Among clean rows the protected ones still teach: {most.victim} scored "
+        f"{percent(most.protected)} with them ({most.countermeasure}) and "
+        f"{known_percent(most.clean)} with the clean ones alone."
+    )
+
+
+def _wide_spread(facts: Doubted) -> str | None:
+    groups: dict[tuple[str, str], list[Trial]] = defaultdict(list)
+    for trial in facts.whole:
+        if trial.is_plain and facts.allowed(trial) >= trial.protected:
+            groups[trial.victim, trial.countermeasure].append(trial)
+    wide = [group for group in groups.values() if _spread(group) > _margin(facts, group)]
+    if not wide:
+        return None
+    names = ", ".join(group[0].victim for group in wide)
+    return (
+        f"The figures of {names} differ between seeds by more than what separates them from the "
+        "gate: another seed may miss it."
+    )
+
+
+def _spread(trials: Sequence[Trial]) -> float:
+    return max(t.protected for t in trials) - min(t.protected for t in trials)
+
+
+def _margin(facts: Doubted, trials: Sequence[Trial]) -> float:
+    return min(facts.allowed(trial) - trial.protected for trial in trials)
+
+
+def _no_contrast(facts: Doubted) -> str | None:
+    if facts.labelled or any(_kind(trial) == "simclr" for trial in facts.trials):
+        return None
+    return "The release has no labels, and no victim learnt from it without labels (simclr)."
+
+
+def _left_out(facts: Doubted) -> str | None:
+    if not facts.left_out:
+        return None
+    return f"Time ran out before {facts.left_out} of the trainings that were asked for."
 
 
 def _one_seed(facts: Doubted) -> str | None:
@@ -157,7 +273,7 @@ def _new_rows_alone(facts: Doubted) -> str | None:
     return (
         f"By themselves the {most.train_rows:,} new rows teach {_names(above)} more than the gate "
         f"would allow: up to {percent(most.protected)}, where as many clean ones teach "
-        f"{percent(most.clean)}; the gate looks only at old and new rows together."
+        f"{known_percent(most.clean)}; the gate looks only at old and new rows together."
     )
 
 
@@ -183,13 +299,13 @@ def _raised_gate(facts: Doubted) -> str | None:
     if not facts.whole:
         return None
     # The worst by the default gate: a raised one might find another victim worse, and allow it.
-    worst = Gate().judge(facts.whole, facts.num_classes).worst
-    usual = Gate().threshold(worst, facts.num_classes)
-    if facts.allowed(worst) <= usual:
+    usual = Gate().judge(facts.whole)
+    if usual is None or facts.allowed(usual.worst) <= usual.threshold:
         return None
+    worst = usual.worst
     return (
         f"The owner's gate allows a {worst.victim} {percent(facts.allowed(worst))}, more than the "
-        f"{percent(max(usual, 0))} of the default gate."
+        f"{percent(max(usual.threshold, 0))} of the default gate."
     )
 
 
@@ -197,11 +313,19 @@ CHECKS: dict[str, Check] = {
     "not-verified": _not_verified,
     "victim-not-held-out": _not_held_out,
     "clean-twin-weak": _weak_twin,
+    "clean-twin-moving": _moving_twin,
+    "no-clean-twin": _no_twin,
     "too-few-epochs": _few_epochs,
     "peak-above-gate": _peak_above_gate,
     "renamed-above-gate": _renamed_above_gate,
+    "labels-swapped-back": _swapped_back,
     "countermeasure-above-gate": _countered,
+    "countermeasure-spoils-twin": _spoils_twin,
+    "mixed-rows-teach": _mixed_rows_teach,
+    "unlabelled-not-contrasted": _no_contrast,
     "one-seed": _one_seed,
+    "spread-above-margin": _wide_spread,
+    "left-out": _left_out,
     "no-license": _no_license,
     "small-networks-only": _small_networks,
     "new-rows-alone": _new_rows_alone,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evaluation.scoring import above_chance_ratio, percent
-from evaluation.verify import Trial
+from evaluation.scoring import above_chance_ratio, known_percent, percent
+from evaluation.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -35,29 +35,36 @@ class Gate:
     max_ratio: float = 0.5
     max_accuracy: float | None = None
 
-    def judge(self, trials: Sequence[Trial], num_classes: int) -> Verdict:
-        """The verdict on these trials; ValueError where none is of all the release's rows."""
-        judged = _judged(trials)
-        excess = [trial.protected - self.threshold(trial, num_classes) for trial in judged]
-        worst = judged[excess.index(max(excess))]
-        threshold = self.threshold(worst, num_classes)
-        holds = worst.protected <= threshold
-        ratio = above_chance_ratio(worst.protected, worst.clean, num_classes)
-        return Verdict(holds, worst, threshold, ratio, _reason(worst, threshold, num_classes))
+    def judge(self, trials: Sequence[Trial]) -> Verdict | None:
+        """The verdict on these trials; None where none of them has a clean twin to be held
+        against. ValueError where none is of all the release's rows."""
+        judged = [(trial, self.threshold(trial)) for trial in _judged(trials)]
+        known = [(trial, allowed) for trial, allowed in judged if allowed is not None]
+        if not known:
+            return None
+        worst, threshold = max(known, key=lambda found: found[0].protected - found[1])
+        return Verdict(
+            holds=worst.protected <= threshold,
+            worst=worst,
+            threshold=threshold,
+            ratio=above_chance_ratio(worst.protected, worst.clean, worst.num_classes),
+            reason=_reason(worst, threshold),
+        )
 
-    def threshold(self, trial: Trial, num_classes: int) -> float:
+    def threshold(self, trial: Trial) -> float | None:
         """The accuracy that this victim may reach at most; below 0 where its clean twin did not
-        beat chance, since nothing was shown then."""
+        beat chance, since nothing was shown then; None where it has no twin."""
         if self.max_accuracy is not None:
             return self.max_accuracy
-        chance = 1 / num_classes
-        if trial.clean <= chance:
+        if trial.clean is None:
+            return None
+        if trial.clean <= trial.chance:
             return -1.0
-        return chance + self.max_ratio * (trial.clean - chance)
+        return trial.chance + self.max_ratio * (trial.clean - trial.chance)
 
 
 def _judged(trials: Sequence[Trial]) -> list[Trial]:
-    whole = [trial for trial in trials if trial.rows == "release"]
+    whole = [trial for trial in trials if trial.rows == "release" and not trial.is_setting]
     if not whole:
         raise ValueError(
             "no victim was trained on all rows of the release, so nothing can be judged: verify "
@@ -67,15 +74,15 @@ def _judged(trials: Sequence[Trial]) -> list[Trial]:
     return [trial for trial in plain if trial.held_out] or plain
 
 
-def _reason(trial: Trial, threshold: float, num_classes: int) -> str:
+def _reason(trial: Trial, threshold: float) -> str:
     if threshold < 0:
         return (
             f"the {trial.victim} did not even learn from the clean images "
-            f"({percent(trial.clean)}, where chance is {percent(1 / num_classes)}), so that "
+            f"({known_percent(trial.clean)}, where chance is {percent(trial.chance)}), so that "
             "protection cannot be judged"
         )
     relation = "at most" if trial.protected <= threshold else "more than"
     return (
         f"a {trial.victim} trained on this release scored {percent(trial.protected)}, {relation} "
-        f"the {percent(threshold)} allowed (clean images: {percent(trial.clean)})"
+        f"the {percent(threshold)} allowed (clean images: {known_percent(trial.clean)})"
     )

@@ -8,22 +8,34 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from crafting.registry import Preset
+from evaluation.analyses import Findings
 from evaluation.flags import Doubted, Flag, raised
 from evaluation.gate import Gate, Verdict
 from evaluation.integrity import Visibility
 from evaluation.scoring import dominant_shift, percent
-from evaluation.verify import Outcome, Rows, Trial, pair
+from evaluation.trial import Outcome, Rows, Trial, TrialSpec, pair
 
-__all__ = ["Gate", "Report", "Sample", "Span", "Summary", "Verdict", "report_on", "table"]
+__all__ = [
+    "Gate",
+    "Report",
+    "Sample",
+    "Span",
+    "Subject",
+    "Summary",
+    "Verdict",
+    "report_on",
+    "table",
+]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SCHEMA = Path(__file__).with_name("report.schema.json")
 
 
@@ -58,25 +70,61 @@ class Summary(NamedTuple):
     countermeasure: str
     rows: Rows
     seeds: int
-    clean: Span
+    clean: Span | None
     protected: Span
     peak: Span
     renamed: Span
 
 
-@dataclass(frozen=True)
-class Report:
-    """Facts of the release, every training, its trials, and what follows from them.
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What a report is about, as everybody may know it.
 
-    release: public facts, such as rows, method and budget; sample is None where victims trained on
-    all rows of a first release; verdict is None where nothing was verified.
+    facts: of the release, such as rows, method and budget; surrogate_name: the net that the method
+    trained, if any; delivered_as: what was done to the images before victims met them, as
+    `evaluation.delivery` writes it; sample is None where victims trained on all rows of a first
+    release. The others are as in `Doubted`.
     """
 
-    release: Mapping[str, Any]
-    sample: Sample | None
+    name: str
+    date: str
+    class_names: Sequence[str]
+    facts: Mapping[str, Any]
+    preset: Preset
+    license: str | None = None
+    surrogate_name: str | None = None
+    delivered_as: str = ""
+    sample: Sample | None = None
+    labelled: bool = True
+    source_is_public: bool = False
+    typed_seed: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "date": self.date,
+            "class_names": list(self.class_names),
+            "release": dict(self.facts),
+            "delivered_as": self.delivered_as or None,
+            "sample": None if self.sample is None else self.sample._asdict(),
+        }
+
+
+@dataclass(frozen=True)
+class Report:
+    """Every training of a release, its trials, and what follows from them.
+
+    left_out: trainings that were asked for and not made; analyses: what each, as it is written,
+    found; visibility is None where nobody had the
+    clean images; verdict is None where nothing was verified, or nothing had a clean twin.
+    """
+
+    subject: Subject
     outcomes: tuple[Outcome, ...]
     trials: tuple[Trial, ...]
-    visibility: Visibility
+    left_out: tuple[TrialSpec, ...]
+    analyses: Mapping[str, Findings]
+    visibility: Visibility | None
     gate: Gate
     verdict: Verdict | None
     flags: tuple[Flag, ...]
@@ -84,23 +132,18 @@ class Report:
     versions: Mapping[str, str]
 
     def to_json(self) -> dict[str, Any]:
-        visibility = self.visibility
         return {
             "schema_version": SCHEMA_VERSION,
-            "release": dict(self.release),
-            "sample": None if self.sample is None else self.sample._asdict(),
+            **self.subject.to_json(),
             "verdict": None if self.verdict is None else asdict(self.verdict),
             "gate": asdict(self.gate),
             "flags": [asdict(flag) for flag in self.flags],
             "trials": [asdict(trial) for trial in self.trials],
+            "settings": sorted({t.countermeasure for t in self.trials if t.is_setting}),
+            "left_out": [asdict(spec) for spec in self.left_out],
+            "analyses": [{"analysis": k, **found.to_json()} for k, found in self.analyses.items()],
             "trainings": [_training(outcome) for outcome in self.outcomes],
-            "visibility": {
-                **visibility.to_json(),
-                "psnr": visibility.psnr,
-                "ssim": visibility.ssim,
-                "shift": visibility.shift,
-                "rms_level": visibility.rms_level,
-            },
+            "visibility": None if self.visibility is None else _seen(self.visibility),
             "hardware": dict(self.hardware),
             "versions": dict(self.versions),
         }
@@ -120,36 +163,55 @@ class Report:
 
 def report_on(
     outcomes: Sequence[Outcome],
+    subject: Subject,
     *,
-    surrogate_name: str | None,
-    num_classes: int,
     gate: Gate,
-    visibility: Visibility,
-    preset: Preset,
-    license: str | None,
-    release: Mapping[str, Any],
+    visibility: Visibility | None,
     hardware: Mapping[str, Any],
     versions: Mapping[str, str],
-    sample: Sample | None = None,
-    source_is_public: bool = False,
-    typed_seed: bool = False,
+    left_out: Sequence[TrialSpec] = (),
+    analyses: Mapping[str, Findings] = MappingProxyType({}),
 ) -> Report:
     """The report on these trainings; without any, one that says that nothing was verified.
     ValueError where none is on all rows of the release."""
-    trials = pair(outcomes, surrogate_name)
-    doubted = Doubted(trials, num_classes, gate, license, preset, source_is_public, typed_seed)
+    shown = [replace(outcome, spec=outcome.spec.public) for outcome in outcomes]
+    trials = pair(shown, subject.surrogate_name)
     return Report(
-        release=release,
-        sample=sample,
-        outcomes=tuple(outcomes),
+        subject=subject,
+        outcomes=tuple(shown),
         trials=tuple(trials),
+        left_out=tuple(spec.public for spec in left_out),
+        analyses=dict(analyses),
         visibility=visibility,
         gate=gate,
-        verdict=gate.judge(trials, num_classes) if trials else None,
-        flags=tuple(raised(doubted)),
+        verdict=gate.judge(trials) if trials else None,
+        flags=tuple(raised(_doubted(trials, subject, gate, len(left_out)))),
         hardware=hardware,
         versions=versions,
     )
+
+
+def _doubted(trials: Sequence[Trial], subject: Subject, gate: Gate, left_out: int) -> Doubted:
+    return Doubted(
+        trials,
+        gate,
+        subject.license,
+        subject.preset,
+        source_is_public=subject.source_is_public,
+        typed_seed=subject.typed_seed,
+        labelled=subject.labelled,
+        left_out=left_out,
+    )
+
+
+def _seen(visibility: Visibility) -> dict[str, Any]:
+    return {
+        **visibility.to_json(),
+        "psnr": visibility.psnr,
+        "ssim": visibility.ssim,
+        "shift": visibility.shift,
+        "rms_level": visibility.rms_level,
+    }
 
 
 def _training(outcome: Outcome) -> dict[str, Any]:
@@ -165,14 +227,20 @@ def _summary(trials: Sequence[Trial]) -> Summary:
         first.countermeasure,
         first.rows,
         len(trials),
-        clean=_span(trial.clean for trial in trials),
-        protected=_span(trial.protected for trial in trials),
-        peak=_span(trial.peak for trial in trials),
-        renamed=_span(trial.renamed for trial in trials),
+        clean=_span(trial.clean for trial in trials if trial.clean is not None),
+        protected=_over(trial.protected for trial in trials),
+        peak=_over(trial.peak for trial in trials),
+        renamed=_over(trial.renamed for trial in trials),
     )
 
 
-def _span(figures: Iterable[float]) -> Span:
+def _span(figures: Iterable[float]) -> Span | None:
+    """Over the seeds that have the figure."""
+    values = list(figures)
+    return _over(values) if values else None
+
+
+def _over(figures: Iterable[float]) -> Span:
     values = list(figures)
     return Span(sum(values) / len(values), min(values), max(values))
 
@@ -198,7 +266,8 @@ _TRAINED_ON: Mapping[Rows, str] = {"release": "all rows", "new": "new rows alone
 
 
 def _cells(row: Summary) -> tuple[str, ...]:
-    figures = (row.clean, row.protected, row.peak, row.renamed)
+    clean = "not measured" if row.clean is None else row.clean
+    figures = (clean, row.protected, row.peak, row.renamed)
     held_out = "yes" if row.held_out else "no"
     trained_on = _TRAINED_ON[row.rows]
     return (row.victim, held_out, trained_on, row.countermeasure, *map(str, figures))

@@ -66,13 +66,14 @@ def dominant_shift(counts: NDArray[np.int64]) -> tuple[int, float]:
     return shift, float(shifts[shift] / counts.sum())
 
 
-def above_chance_ratio(protected: float, clean: float, num_classes: int) -> float | None:
+def above_chance_ratio(protected: float, clean: float | None, num_classes: int) -> float | None:
     """What is left of the clean accuracy above chance: (protected - 1/K) / (clean - 1/K).
 
-    None where the clean twin did not beat chance itself: then there is nothing to compare with.
+    None where the clean twin did not beat chance itself, or there is none: then there is nothing
+    to compare with.
     """
     chance = 1 / num_classes
-    if clean <= chance:
+    if clean is None or clean <= chance:
         return None
     return (protected - chance) / (clean - chance)
 
@@ -80,3 +81,8 @@ def above_chance_ratio(protected: float, clean: float, num_classes: int) -> floa
 def percent(share: float) -> str:
     """A fraction in per cent, for people."""
     return f"{100 * share:.1f} %"
+
+
+def known_percent(share: float | None) -> str:
+    """A fraction in per cent, or that nobody measured it."""
+    return "not measured" if share is None else percent(share)

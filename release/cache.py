@@ -16,12 +16,15 @@ import torch
 
 from crafting.batch import PixelSplit
 from crafting.nets.resize import resize
+from evaluation.delivery import Delivery
 from release.arrays import create, whole_folder
 from release.errors import InputError
 from release.images import BadImage, decode
 from release.source import Row, Source
 from release.survey import Progress, Survey
 from release.threads import in_order
+
+_AS_IT_IS = Delivery()
 
 
 def sample(survey: Survey, num_rows: int, seed: str) -> np.ndarray:
@@ -43,41 +46,31 @@ def build(
     folder: Path,
     num_classes: int,
     seed: int,
+    numbers: np.ndarray | None = None,
+    delivered: Delivery = _AS_IT_IS,
     progress: Progress = lambda done, total: None,
 ) -> PixelSplit:
     """The split over `rows` (ascending, good in the survey) is in `folder`, which appears whole.
 
-    Pixels are (N,C,net_size,net_size), rounded to 8 bit; C is 1 where every chosen image has one
-    channel, else 3. InputError where the source is no longer what was surveyed, StorageError where
-    the disk is full.
+    Rows are known by `numbers` (ascending) where given, else by their place in the source; each
+    image is `delivered` before it is resized. Pixels are (N,C,net_size,net_size), rounded to 8 bit;
+    C is 1 where every chosen image has one channel, else 3. InputError where the source is no
+    longer what was surveyed, StorageError where the disk is full.
     """
     chosen = np.asarray(rows, dtype=np.int64)
+    channels = int(survey.sizes[chosen, 0].max(initial=1))
     with whole_folder(folder, "make room, or lower --fit-rows") as making:
-        _write_pixels(source, split, survey, chosen, net_size, making, progress)
-        np.save(making / "rows.npy", chosen)
+        small = partial(_resized, channels=channels, net_size=net_size, delivered=delivered)
+        pixels = create(making / "pixels.npy", np.uint8, (len(chosen), channels, *[net_size] * 2))
+        for at, image in enumerate(in_order(small, _chosen(source, split, chosen), ahead=32)):
+            pixels[at] = image
+            progress(at + 1, len(chosen))
+        pixels.flush()
+        np.save(making / "rows.npy", chosen if numbers is None else numbers)
         if source.label_column is not None:
             np.save(making / "targets.npy", survey.labels[chosen])
         (making / "split.json").write_text(json.dumps({"num_classes": num_classes, "seed": seed}))
     return PixelSplit.load(folder)
-
-
-def _write_pixels(
-    source: Source,
-    split: str,
-    survey: Survey,
-    chosen: np.ndarray,
-    net_size: int,
-    folder: Path,
-    progress: Progress,
-) -> None:
-    channels = int(survey.sizes[chosen, 0].max(initial=1))
-    shape = (len(chosen), channels, net_size, net_size)
-    pixels = create(folder / "pixels.npy", np.uint8, shape)
-    small = partial(_resized, channels=channels, net_size=net_size)
-    for at, image in enumerate(in_order(small, _chosen(source, split, chosen), ahead=32)):
-        pixels[at] = image
-        progress(at + 1, len(chosen))
-    pixels.flush()
 
 
 def _chosen(source: Source, split: str, rows: np.ndarray) -> Iterator[Row]:
@@ -90,10 +83,10 @@ def _chosen(source: Source, split: str, rows: np.ndarray) -> Iterator[Row]:
             yield row
 
 
-def _resized(row: Row, channels: int, net_size: int) -> np.ndarray:
+def _resized(row: Row, channels: int, net_size: int, delivered: Delivery) -> np.ndarray:
     """(C,net_size,net_size) uint8."""
     try:
-        pixels = torch.from_numpy(decode(row.image).pixels).permute(2, 0, 1)[None]
+        pixels = torch.from_numpy(delivered(decode(row.image).pixels)).permute(2, 0, 1)[None]
     except BadImage as problem:
         raise InputError(
             f"row {row.number} became unreadable ({problem}) since the run began: let the source "

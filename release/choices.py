@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from release import machine
 from release.errors import InputError
 
 if TYPE_CHECKING:
+    from crafting.registry import Preset
     from evaluation.released import Format
 
 Choice = TypeVar("Choice", bound=str)
@@ -28,6 +30,57 @@ def formats(text: str) -> list[Format]:
     """Formats in the order given; victims read the first."""
     parts = [part.strip() for part in text.split(",")]
     return [one_of("--format", part, ("parquet", "webdataset")) for part in dict.fromkeys(parts)]
+
+
+def preset(asked: str | None) -> Preset:
+    """The preset: the papers' figures where there is a GPU, unless said otherwise."""
+    if asked is None:
+        return "paper" if machine.gpus() else "quick"
+    return one_of("--preset", asked, ("paper", "quick"))
+
+
+def victims(names: Sequence[str], preset: Preset) -> list[str]:
+    """Known victims, those of the preset where none is named."""
+    from evaluation.victims import default_victims, victim
+
+    try:
+        return [victim(name).name for name in dict.fromkeys(names or default_victims(preset))]
+    except ValueError as problem:
+        raise InputError(f"{problem} (see `protect-release victims`)") from None
+
+
+def countermeasures(
+    written: Sequence[str], labelled: bool = True, has_clean: bool = True
+) -> list[str]:
+    """Known countermeasures, each written in the one way, plain training first; `all` is every one
+    that such rows allow and that reads no file of one's own."""
+    from evaluation.countermeasures import COUNTERMEASURES, parse
+
+    everyone = [
+        name
+        for name, kind in COUNTERMEASURES.items()
+        if name != "finetune"
+        and (labelled or not kind.needs_labels)
+        and (has_clean or not kind.needs_twin)
+    ]
+    names = [name for text in written for name in (everyone if text == "all" else [text])]
+    try:
+        parsed = [str(parse(text)) for text in names]
+    except ValueError as problem:
+        raise InputError(f"{problem} (see `protect-release countermeasures`)") from None
+    return sorted(dict.fromkeys(parsed), key=lambda text: text != "none")
+
+
+def analyses(written: Sequence[str], has_clean: bool = True) -> list[str]:
+    """Known analyses, each written in the one way; `all` is every one that such rows allow."""
+    from evaluation.analyses import ANALYSES, parse
+
+    everyone = [name for name, kind in ANALYSES.items() if has_clean or not kind.needs_clean]
+    names = [name for text in written for name in (everyone if text == "all" else [text])]
+    try:
+        return list(dict.fromkeys(str(parse(text)) for text in names))
+    except ValueError as problem:
+        raise InputError(f"{problem} (see `protect-release analyses`)") from None
 
 
 def settings(written: Sequence[str]) -> dict[str, str]:

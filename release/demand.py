@@ -78,6 +78,13 @@ def labels(source: Source, rows: Survey, method: Method, options: ReleaseOptions
                 "with --label-column, or add --no-verify"
             )
         return
+    classes(source, rows)
+
+
+def classes(source: Source, rows: Survey) -> None:
+    """Where there are labels, at least two classes have rows, and none has a single one."""
+    if source.label_column is None:
+        return
     counts = rows.class_counts(len(source.class_names))
     filled = [name for name, count in zip(source.class_names, counts, strict=True) if count]
     if len(filled) < 2:

@@ -71,11 +71,11 @@ class Found:
         return block[1].strip() if block else None
 
 
-def discover(spec: str, config: str | None) -> Found:
+def discover(spec: str, config: str | None, *, ours_too: bool = False) -> Found:
     """The dataset that `spec` means: a folder, a Hub id, or sample:NAME.
 
     InputError where nothing is there, it cannot be reached, it is of another kind, or it is one of
-    our own releases.
+    our own releases, unless `ours_too`.
     """
     where = _where(spec)
     on_hub = where.startswith(_HUB)
@@ -101,7 +101,8 @@ def discover(spec: str, config: str | None) -> Found:
         readme=readme,
         card=_card(readme),
     )
-    _refuse_own_release(found)
+    if not ours_too:
+        _refuse_own_release(found)
     return found
 
 

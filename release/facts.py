@@ -33,6 +33,8 @@ def card_facts(
 ) -> CardFacts:
     """The facts of the dataset once the last release of the chain, which is the planned one, is
     there."""
+    visibility = report.visibility
+    assert visibility is not None, "whoever makes a release has the clean images"
     source, method = Source.from_json(plan.source), plan.configured()
     main: Format = "parquet" if "parquet" in plan.formats else "webdataset"
     globs = {format: _globs(chain, format) for format in plan.formats}
@@ -62,12 +64,12 @@ def card_facts(
         budget=plan.budget,
         preset=plan.preset,
         measured=[Measured(**summary._asdict()) for summary in report.summaries],
-        sampled=report.sample,
+        sampled=report.subject.sample,
         gate=None if report.verdict is None else report.verdict.reason,
         flags=[flag.text for flag in report.flags],
-        psnr=report.visibility.psnr,
-        ssim=report.visibility.ssim,
-        max_level=report.visibility.max_level,
+        psnr=visibility.psnr,
+        ssim=visibility.ssim,
+        max_level=visibility.max_level,
         features=source.columns.features()._to_yaml_list() if main == "parquet" else None,
         data_files=globs[main],
         tar_files=globs.get("webdataset", []),

@@ -18,7 +18,7 @@ from release.source import Source
 from release.survey import Survey
 from release.terminal import duration
 from release.workdir import Workdir, write_private
-from release.worker import Rank
+from release.worker import Order, Rank
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from release.plan import ReleasePlan
 
 _SAMPLE_ROWS = 64
+_WARM_UP_ROWS = 8
 _CALIBRATION_SECONDS = 2.0
 _STAGES = ("fit", "craft", "verify")
 
@@ -38,7 +39,8 @@ def forecast(plan: ReleasePlan, workdir: Workdir) -> dict[str, Any]:
     in a rank of its own; bytes those of the first rows under random noise of the whole budget.
     """
     workdir.clear_progress()
-    run_ranks("calibrate", workdir, ranks=1, threads=1, max_restarts=0)
+    order = Order("calibrate", str(workdir.path), 1, plan.device, plan.hub_patience)
+    run_ranks(order, ranks=1, max_restarts=0)
     rates = json.loads(_rates_path(workdir).read_text())
     return {
         "rows": plan.num_rows,
@@ -90,7 +92,13 @@ def images_per_second(net: str, net_size: int = 32, device: torch.device | None 
     where = device or torch.device("cpu")
     made, data = build(net, 10, net_size), _random_split(net_size)
     recipe = Recipe(epochs=1, batch_size=_SAMPLE_ROWS, lr=0.0)
-    return _rate(lambda: train(made, data, recipe, device=where, seed=0))
+    # A few rows to warm up: the largest nets take seconds for all of them.
+    train(made, data.take(range(_WARM_UP_ROWS)), recipe, device=where, seed=0)
+    began, seen = time.perf_counter(), 0
+    while time.perf_counter() - began < _CALIBRATION_SECONDS / 2:
+        train(made, data, recipe, device=where, seed=0)
+        seen += len(data)
+    return seen / (time.perf_counter() - began)
 
 
 def _gradient_rate(net: str, net_size: int, device: torch.device) -> float:

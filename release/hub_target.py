@@ -233,6 +233,20 @@ class HubTarget:
             self.open_to_everybody()
         return f"{self._repo.url}/commit/{commit}"
 
+    def add(self, staged: Path, title: str, after: Published) -> str:
+        proof = [
+            CommitOperationAdd(file.relative_to(staged).as_posix(), str(file))
+            for file in sorted(staged.rglob("*"))
+            if file.is_file()
+        ]
+        head = self._repo.head()
+        commit = self._repo.made(proof, head) if head is not None else None
+        if commit is None:
+            parent = self._parent(after)
+            about = "A report was added."
+            commit = self._repo.commit_once(proof, proof, title, about, parent)
+        return f"{self._repo.url}/commit/{commit}"
+
     def _propose(
         self, staged: Path, release: str, after: Published, proof: list[CommitOperationAdd]
     ) -> str:

@@ -12,11 +12,14 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 from release.errors import KINDS, Interrupted, ReleaseError
+from release.terminal import Terminal
 from release.workdir import Workdir
+from release.worker import Order
 
 _WORLD = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -42,11 +45,11 @@ class JoinedWorld:
     def is_first(self) -> bool:
         return bool(self._accelerator.is_main_process)
 
-    def run(self, stage: str, workdir: Workdir, threads: int) -> None:
+    def run(self, order: Order) -> None:
         """The stage has run on every rank; raises what any of them could not go on from."""
-        self._send((stage, str(workdir.path), threads))
-        self._take_part(stage, workdir, threads)
-        raise_failure(workdir)
+        self._send(order)
+        self._take_part(order)
+        raise_failure(Workdir(Path(order.workdir)))
 
     def end(self) -> None:
         """The followers are dismissed."""
@@ -56,21 +59,20 @@ class JoinedWorld:
     def follow(self) -> None:
         """Every stage that the first rank called for has run here too."""
         while (order := self._send(None)) is not None:
-            stage, workdir, threads = order
-            self._take_part(stage, Workdir(Path(workdir)), threads)
+            self._take_part(order)
         self._accelerator.end_training()
 
-    def _take_part(self, stage: str, workdir: Workdir, threads: int) -> None:
+    def _take_part(self, order: Order) -> None:
         from release.worker import join, run_stage
 
-        run_stage(stage, join(workdir, threads))
+        run_stage(order.stage, join(order))
         self._accelerator.wait_for_everyone()
 
-    def _send(self, order: tuple[str, str, int] | None) -> tuple[str, str, int] | None:
+    def _send(self, order: Order | None) -> Order | None:
         """What the first rank sends, on every rank."""
         from accelerate.utils import broadcast_object_list
 
-        orders: list[tuple[str, str, int] | None] = broadcast_object_list([order])
+        orders: list[Order | None] = broadcast_object_list([order])
         return orders[0]
 
 
@@ -79,15 +81,16 @@ def is_joined() -> bool:
     return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def run_ranks(stage: str, workdir: Workdir, *, ranks: int, threads: int, max_restarts: int) -> None:
-    """`stage` has run to its end on every rank; a rank that died was started again with all others
-    up to `max_restarts` times. Raises what a rank could not go on from."""
+def run_ranks(order: Order, *, ranks: int, max_restarts: int) -> None:
+    """The stage has run to its end on every rank; a rank that died was started again with all
+    others up to `max_restarts` times. Raises what a rank could not go on from."""
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     from release.worker import main
 
+    workdir = Workdir(Path(order.workdir))
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -99,18 +102,18 @@ def run_ranks(stage: str, workdir: Workdir, *, ranks: int, threads: int, max_res
         start_method="spawn",
     )
     try:
-        with _environment(threads), _logged(workdir.log):
-            elastic_launch(config, main)(stage, str(workdir.path), threads)
+        with _environment(order.threads), _logged(workdir.log):
+            elastic_launch(config, main)(order)
     except ChildFailedError as died:
         rank, failure = died.get_first_failure()
         raise ReleaseError(
-            f"a worker died in {stage} (rank {rank}, exit code {failure.exitcode}; see "
+            f"a worker died in {order.stage} (rank {rank}, exit code {failure.exitcode}; see "
             f"{workdir.log}); what is finished is kept: run the same command again to go on"
         ) from None
     except SignalException as signalled:
         raise Interrupted(
-            f"stopped by {signalled.sigval.name} in {stage}; what is finished is kept: run the "
-            "same command again to go on"
+            f"stopped by {signalled.sigval.name} in {order.stage}; what is finished is kept: run "
+            "the same command again to go on"
         ) from None
     raise_failure(workdir)
 
@@ -120,6 +123,46 @@ def raise_failure(workdir: Workdir) -> None:
     if workdir.failure.exists():
         failure = json.loads(workdir.failure.read_text())
         raise KINDS[failure["kind"]](failure["message"])
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """Starts the ranks of the stages of one WORKDIR and shows how far they are: in the joined
+    world where there is one, else as processes of our own."""
+
+    workdir: Workdir
+    terminal: Terminal
+    world: JoinedWorld | None = None
+
+    def run(self, order: Order, *, ranks: int, unit: str, max_restarts: int) -> None:
+        """The stage has run on every rank. Fitting alone must not run on more ranks than asked
+        for, since a sum over others is another sum."""
+        self.workdir.clear_progress()
+        with self.terminal.watching(order.stage, self.workdir.progress, unit):
+            if self.world is not None and (order.stage != "fit" or self.world.size == ranks):
+                self.world.run(order)
+            else:
+                run_ranks(order, ranks=ranks, max_restarts=max_restarts)
+
+
+@contextmanager
+def opened(workdir: Workdir, terminal: Terminal) -> Iterator[Launcher | None]:
+    """The launcher of a locked WORKDIR. Started as a rank that is not the first, this process does
+    what the first one calls for, and then None is what is left to do."""
+    if not is_joined():
+        with workdir.locked():
+            yield Launcher(workdir, terminal)
+        return
+    world = JoinedWorld()
+    if not world.is_first:
+        world.follow()
+        yield None
+        return
+    try:
+        with workdir.locked():
+            yield Launcher(workdir, terminal, world)
+    finally:
+        world.end()
 
 
 @contextmanager

@@ -21,7 +21,8 @@ VERIFICATION = "Verification"
 RUN = "Run"
 
 
-def _option(*names: str, help: str, panel: str, **more: Any) -> Any:
+def option(*names: str, help: str, panel: str, **more: Any) -> Any:
+    """An option of a command, shown in the panel of that title."""
     return typer.Option(*names, help=help, rich_help_panel=panel, **more)
 
 
@@ -39,7 +40,7 @@ class ReleaseOptions:
     ]
     to: Annotated[
         str | None,
-        _option(
+        option(
             "--to",
             help="Hub repository org/name, or a folder such as ./out/name-protected. (default: "
             "SOURCE-protected where SOURCE is on the Hub)",
@@ -48,20 +49,20 @@ class ReleaseOptions:
     ] = None
     public: Annotated[
         bool,
-        _option("--public", help="Let everybody see it. (default: private)", panel=TARGET),
+        option("--public", help="Let everybody see it. (default: private)", panel=TARGET),
     ] = False
     gated: Annotated[
-        str | None, _option(help="Readers ask for access: auto or manual.", panel=TARGET)
+        str | None, option(help="Readers ask for access: auto or manual.", panel=TARGET)
     ] = None
     create_pr: Annotated[
-        bool, _option("--create-pr", help="Open a pull request for review.", panel=TARGET)
+        bool, option("--create-pr", help="Open a pull request for review.", panel=TARGET)
     ] = False
     revision: Annotated[
-        str | None, _option(help="Branch of the target. (default: main)", panel=TARGET)
+        str | None, option(help="Branch of the target. (default: main)", panel=TARGET)
     ] = None
     state: Annotated[
         str | None,
-        _option(
+        option(
             help="Where seed, surrogates and the ledger of released rows are kept, encrypted: a "
             "private repository or a folder. (default: TARGET-state; a folder of yours where the "
             "target is one)",
@@ -70,65 +71,65 @@ class ReleaseOptions:
     ] = None
     hub_patience: Annotated[
         float,
-        _option(min=0.1, help="Seconds to wait for a Hub that does not answer.", panel=TARGET),
+        option(min=0.1, help="Seconds to wait for a Hub that does not answer.", panel=TARGET),
     ] = 600.0
 
     source_is_public: Annotated[
         bool,
-        _option(
+        option(
             "--source-is-public",
             help="Go on although anyone can read the clean SOURCE, and say so first on the card.",
             panel=SOURCE,
         ),
     ] = False
-    config: Annotated[str | None, _option(help="Configuration of SOURCE.", panel=SOURCE)] = None
+    config: Annotated[str | None, option(help="Configuration of SOURCE.", panel=SOURCE)] = None
     split: Annotated[
         str | None,
-        _option(help="Split to protect; nothing else is published. (default: train)", panel=SOURCE),
+        option(help="Split to protect; nothing else is published. (default: train)", panel=SOURCE),
     ] = None
     test_split: Annotated[
         str | None,
-        _option(
+        option(
             help="Clean split that victims are scored on, never published. (default: test, else "
             "validation, else 10 % of the rows, kept out of the victims' training)",
             panel=SOURCE,
         ),
     ] = None
     rows: Annotated[
-        int | None, _option(min=1, help="Only the first N rows of the split.", panel=SOURCE)
+        int | None, option(min=1, help="Only the first N rows of the split.", panel=SOURCE)
     ] = None
     image_column: Annotated[
-        str | None, _option(help="(default: found from the features)", panel=SOURCE)
+        str | None, option(help="(default: found from the features)", panel=SOURCE)
     ] = None
     label_column: Annotated[
-        str | None, _option(help="(default: found from the features)", panel=SOURCE)
+        str | None, option(help="(default: found from the features)", panel=SOURCE)
     ] = None
     keep_column: Annotated[
-        list[str], _option(metavar="NAME", help="Publish this column too; repeat.", panel=SOURCE)
+        list[str], option(metavar="NAME", help="Publish this column too; repeat.", panel=SOURCE)
     ] = field(default_factory=list)
     keep_clean_column: Annotated[
         list[str],
-        _option(
+        option(
             metavar="NAME",
             help="Publish this column although it may carry the originals (thumbnails, "
             "embeddings, URLs); repeat.",
             panel=SOURCE,
         ),
     ] = field(default_factory=list)
-    max_bad: Annotated[str, _option(help="Share of rows that may be unreadable.", panel=SOURCE)] = (
+    max_bad: Annotated[str, option(help="Share of rows that may be unreadable.", panel=SOURCE)] = (
         "1%"
     )
 
     method: Annotated[
         str | None,
-        _option(
+        option(
             help="Protection method; see `protect-release methods`. (default: sep-fa-vr)",
             panel=METHOD,
         ),
     ] = None
     preset: Annotated[
         str | None,
-        _option(
+        option(
             help="paper: the papers' figures; quick: minutes on 2 CPU cores. (default: paper where "
             "there is a GPU, else quick)",
             panel=METHOD,
@@ -136,15 +137,15 @@ class ReleaseOptions:
     ] = None
     budget: Annotated[
         str | None,
-        _option(help="linf:LEVELS, l2:RADIUS, or a sum. (default: the method's)", panel=METHOD),
+        option(help="linf:LEVELS, l2:RADIUS, or a sum. (default: the method's)", panel=METHOD),
     ] = None
     set_: Annotated[
         list[str],
-        _option("--set", metavar="NAME=VALUE", help="Set a method's option; repeat.", panel=METHOD),
+        option("--set", metavar="NAME=VALUE", help="Set a method's option; repeat.", panel=METHOD),
     ] = field(default_factory=list)
     incremental_method: Annotated[
         str | None,
-        _option(
+        option(
             help="Method for rows added to a published dataset. (default: alignment-online, and "
             "the dataset's own where that does not hold)",
             panel=METHOD,
@@ -152,26 +153,26 @@ class ReleaseOptions:
     ] = None
     incremental_set: Annotated[
         list[str],
-        _option(metavar="NAME=VALUE", help="Set an option of that method; repeat.", panel=METHOD),
+        option(metavar="NAME=VALUE", help="Set an option of that method; repeat.", panel=METHOD),
     ] = field(default_factory=list)
     fit_share: Annotated[
         str,
-        _option(help="Share of SOURCE that an incremental method is fitted on.", panel=METHOD),
+        option(help="Share of SOURCE that an incremental method is fitted on.", panel=METHOD),
     ] = "10%"
     protect_classes: Annotated[
-        str | None, _option(help="Protect only these classes: a,b,c.", panel=METHOD)
+        str | None, option(help="Protect only these classes: a,b,c.", panel=METHOD)
     ] = None
     protect_share: Annotated[
         float | None,
-        _option(min=0.0, max=1.0, help="Protect only this share of the rows.", panel=METHOD),
+        option(min=0.0, max=1.0, help="Protect only this share of the rows.", panel=METHOD),
     ] = None
     target_map: Annotated[
         str | None,
-        _option(help="Class each class is pulled towards: a:b,c:d.", panel=METHOD),
+        option(help="Class each class is pulled towards: a:b,c:d.", panel=METHOD),
     ] = None
     net_size: Annotated[
         int | None,
-        _option(
+        option(
             min=8,
             help="Side in pixels that nets resize to. (default: the commonest short side, at most "
             "224)",
@@ -180,11 +181,11 @@ class ReleaseOptions:
     ] = None
     fit_rows: Annotated[
         int | None,
-        _option(min=2, help="Rows that surrogates and victims train on, at most.", panel=METHOD),
+        option(min=2, help="Rows that surrogates and victims train on, at most.", panel=METHOD),
     ] = None
     seed: Annotated[
         int | None,
-        _option(
+        option(
             help="Repeatable noise: anyone who guesses the number can make it too. (default: drawn "
             "once and kept secret)",
             panel=METHOD,
@@ -193,38 +194,38 @@ class ReleaseOptions:
 
     format: Annotated[
         str | None,
-        _option(help="parquet, webdataset, or both: a,b. (default: parquet)", panel=SHARDS),
+        option(help="parquet, webdataset, or both: a,b. (default: parquet)", panel=SHARDS),
     ] = None
-    encoding: Annotated[str, _option(help="png or webp (lossless both).", panel=SHARDS)] = "png"
+    encoding: Annotated[str, option(help="png or webp (lossless both).", panel=SHARDS)] = "png"
     rows_per_shard: Annotated[
-        int | None, _option(min=1, help="(default: by size)", panel=SHARDS)
+        int | None, option(min=1, help="(default: by size)", panel=SHARDS)
     ] = None
     license: Annotated[
         str | None,
-        _option(help="Licence of the release. (default: the source's, else unknown)", panel=SHARDS),
+        option(help="Licence of the release. (default: the source's, else unknown)", panel=SHARDS),
     ] = None
     show_rows: Annotated[
         str | None,
-        _option(help="Rows whose clean image the card may show: 3,14,15.", panel=SHARDS),
+        option(help="Rows whose clean image the card may show: 3,14,15.", panel=SHARDS),
     ] = None
 
     victim: Annotated[
         list[str],
-        _option(help="Victim to train; repeat. See `protect-release victims`.", panel=VERIFICATION),
+        option(help="Victim to train; repeat. See `protect-release victims`.", panel=VERIFICATION),
     ] = field(default_factory=list)
     countermeasure: Annotated[
         list[str],
-        _option(help="Countermeasure NAME:KEY=VALUE; repeat.", panel=VERIFICATION),
+        option(help="Countermeasure NAME:KEY=VALUE; repeat.", panel=VERIFICATION),
     ] = field(default_factory=list)
     victim_seeds: Annotated[
-        int, _option(min=1, help="Trainings of each victim.", panel=VERIFICATION)
+        int, option(min=1, help="Trainings of each victim.", panel=VERIFICATION)
     ] = 1
     victim_epochs: Annotated[
-        int | None, _option(min=1, help="(default: the preset's)", panel=VERIFICATION)
+        int | None, option(min=1, help="(default: the preset's)", panel=VERIFICATION)
     ] = None
     max_accuracy: Annotated[
         float | None,
-        _option(
+        option(
             min=0.0,
             max=1.0,
             help="Gate: the worst held-out victim's accuracy. (default: half of what its clean "
@@ -234,7 +235,7 @@ class ReleaseOptions:
     ] = None
     verify_rows: Annotated[
         int,
-        _option(
+        option(
             min=1,
             help="Rows published before that victims of an increment train on, at most.",
             panel=VERIFICATION,
@@ -242,23 +243,21 @@ class ReleaseOptions:
     ] = 20_000
     verify: Annotated[
         bool,
-        _option("--verify/--no-verify", help="Train victims before release.", panel=VERIFICATION),
+        option("--verify/--no-verify", help="Train victims before release.", panel=VERIFICATION),
     ] = True
 
     workers: Annotated[
-        int | None, _option(min=1, help="(default: the GPUs, else the cores)", panel=RUN)
+        int | None, option(min=1, help="(default: the GPUs, else the cores)", panel=RUN)
     ] = None
     fit_workers: Annotated[
-        int | None, _option(min=1, help="(default: the GPUs, else 1)", panel=RUN)
+        int | None, option(min=1, help="(default: the GPUs, else 1)", panel=RUN)
     ] = None
-    max_restarts: Annotated[
-        int, _option(min=0, help="Restarts after a worker died.", panel=RUN)
-    ] = 1
+    max_restarts: Annotated[int, option(min=0, help="Restarts after a worker died.", panel=RUN)] = 1
     cache_gb: Annotated[
-        float, _option(min=0.01, help="Disk for decoded images at net size.", panel=RUN)
+        float, option(min=0.01, help="Disk for decoded images at net size.", panel=RUN)
     ] = 20.0
     workdir: Annotated[
-        str | None, _option(help="(default: in the user's cache, by source and target)", panel=RUN)
+        str | None, option(help="(default: in the user's cache, by source and target)", panel=RUN)
     ] = None
 
 

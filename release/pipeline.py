@@ -10,13 +10,13 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from release import increment, state
 from release.errors import GateMissed, HubRefused, InputError
-from release.launch import JoinedWorld, is_joined, run_ranks
+from release.launch import Launcher, opened
 from release.options import ReleaseOptions
 from release.places import Places, places_of
 from release.plan import ReleasePlan
@@ -26,13 +26,15 @@ from release.sending import sending_ahead
 from release.shards import ShardRecord, cut, finished
 from release.staging import judge, stage_release
 from release.terminal import Terminal, duration, now
+from release.training import Asked
 from release.training_rows import cache_clean, read_back
 from release.transaction import publish_release
-from release.workdir import Workdir, write_private
+from release.workdir import Workdir
+from release.worker import Order
 
 if TYPE_CHECKING:
     from evaluation.report import Report
-    from evaluation.verify import Outcome
+    from evaluation.trial import Outcome
 
 _RACES = 5
 """How often a release is planned again because another one was published meanwhile."""
@@ -52,15 +54,12 @@ class Made:
 
 
 class Pipeline:
-    """One release being made in one WORKDIR. In a world that was started from outside, this is its
-    first rank, and `world` the others."""
+    """One release being made in one WORKDIR, by the ranks that `launcher` starts."""
 
-    def __init__(
-        self, workdir: Workdir, terminal: Terminal, world: JoinedWorld | None = None
-    ) -> None:
-        self.workdir = workdir
-        self.terminal = terminal
-        self.world = world
+    def __init__(self, launcher: Launcher) -> None:
+        self.launcher = launcher
+        self.workdir = launcher.workdir
+        self.terminal = launcher.terminal
         self.made: Made | None = None
         self._opened: Places | None = None
 
@@ -110,8 +109,7 @@ class Pipeline:
                 cache_clean(plan, self.workdir, "train", self.terminal)
                 cache_clean(plan, self.workdir, "test", self.terminal)
                 read_back(plan, self.workdir, records, self._places(plan).target)
-                asked = json.dumps([asdict(spec) for spec in missing])
-                write_private(self.workdir.asked_trials, asked)
+                Asked(missing).save(self.workdir.asked_trials)
                 ranks = min(plan.workers, len(missing))
                 self._ranks("verify", plan, ranks, _threads(plan), "trainings")
         before = self._places(plan).chain_before()
@@ -213,7 +211,7 @@ class Pipeline:
         return self._opened
 
     def _outcomes(self, plan: ReleasePlan) -> list[Outcome]:
-        from evaluation.verify import Outcome
+        from evaluation.trial import Outcome
 
         if not plan.verify:
             return []
@@ -224,20 +222,8 @@ class Pipeline:
         return self.workdir.trial(plan.trial_key(spec))  # type: ignore[arg-type]
 
     def _ranks(self, stage: str, plan: ReleasePlan, ranks: int, threads: int, unit: str) -> None:
-        """The stage has run in the joined world, where there is one of the right size, else in
-        ranks of our own."""
-        self.workdir.clear_progress()
-        with self.terminal.watching(stage, self.workdir.progress, unit):
-            if self.world is not None and (stage != "fit" or self.world.size == ranks):
-                self.world.run(stage, self.workdir, threads)
-            else:
-                run_ranks(
-                    stage,
-                    self.workdir,
-                    ranks=ranks,
-                    threads=threads,
-                    max_restarts=plan.max_restarts,
-                )
+        order = Order(stage, str(self.workdir.path), threads, plan.device, plan.hub_patience)
+        self.launcher.run(order, ranks=ranks, unit=unit, max_restarts=plan.max_restarts)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -250,22 +236,9 @@ class Pipeline:
 
 @contextmanager
 def open_pipeline(workdir: Workdir, terminal: Terminal) -> Iterator[Pipeline | None]:
-    """The pipeline of a locked WORKDIR. Started as a rank that is not the first, this process does
-    what the first one calls for, and then None is what is left to do."""
-    if not is_joined():
-        with workdir.locked():
-            yield Pipeline(workdir, terminal)
-        return
-    world = JoinedWorld()
-    if not world.is_first:
-        world.follow()
-        yield None
-        return
-    try:
-        with workdir.locked():
-            yield Pipeline(workdir, terminal, world)
-    finally:
-        world.end()
+    """The pipeline of a locked WORKDIR; None on a rank that follows one."""
+    with opened(workdir, terminal) as launcher:
+        yield None if launcher is None else Pipeline(launcher)
 
 
 def _threads(plan: ReleasePlan) -> int:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from crafting.method import Method
     from crafting.registry import Preset
     from evaluation.released import Format
-    from evaluation.verify import Rows, TrialSpec
+    from evaluation.trial import Rows, TrialSpec
     from release.encode import Encoding
 
 _PUBLIC = (
@@ -153,11 +153,11 @@ class ReleasePlan:
     def fingerprint(self) -> str:
         """The sha256 of the whole plan in canonical JSON; secret as the plan is, since it would
         let anyone try seeds."""
-        return _digest(asdict(self))
+        return digest_of(asdict(self))
 
     def rows_key(self) -> str:
         """Names the rows that are read: one source, split and limit."""
-        return _digest([self.source["pin"], self.source["config"], self.split, self.limit])
+        return digest_of([self.source["pin"], self.source["config"], self.split, self.limit])
 
     @property
     def is_increment(self) -> bool:
@@ -173,7 +173,7 @@ class ReleasePlan:
         """Names the decoded rows at net size that victims train on, and fit where it is the first
         release."""
         read = [self.rows_key(), self.test_split, self.net_size, self.fit_rows, self.seed]
-        return _digest(read if self.pairs is None else [*read, self.pairs])
+        return digest_of(read if self.pairs is None else [*read, self.pairs])
 
     @property
     def fit_part(self) -> str:
@@ -184,35 +184,35 @@ class ReleasePlan:
         """Names the State for later releases: one for each method, its options and this dataset,
         whatever rows or versions it was fitted with."""
         made_for = [self.net_size, self.class_names, self.target_map, self.seed]
-        return _digest([self.configured().fit_key(), *made_for])
+        return digest_of([self.configured().fit_key(), *made_for])
 
     def fit_key(self) -> str:
         """Names the State: a first release's by all that it depends on; an increment takes the
         one that is kept."""
         if self.is_increment:
-            return _digest(["kept", self.state_key()])
+            return digest_of(["kept", self.state_key()])
         ran = [self.seed, self.device, self.fit_workers, self.fit_threads, self.versions]
-        return _digest([self.cache_key(), self.configured().fit_key(), *ran])
+        return digest_of([self.cache_key(), self.configured().fit_key(), *ran])
 
     def craft_key(self) -> str:
         """Names the shards: everything their bytes depend on."""
         rows = [{**self.source, "chosen": {}}, self.survey]  # whatever folder lists them
-        return _digest([self.fit_key(), rows, *(getattr(self, name) for name in _IN_THE_BYTES)])
+        return digest_of([self.fit_key(), rows, *(getattr(self, name) for name in _IN_THE_BYTES)])
 
     def protected_key(self) -> str:
         """Names the released rows that victims train on: those of this release's shards and, from
         earlier ones, of the very dataset that it adds to."""
         if self.pairs is None:
             return self.craft_key()
-        return _digest([self.craft_key(), self.old_key()])
+        return digest_of([self.craft_key(), self.old_key()])
 
     def old_key(self) -> str:
         """Names the rows published before that victims train on."""
-        return _digest([self.previous, self.pairs])
+        return digest_of([self.previous, self.pairs])
 
     def trials(self) -> list[TrialSpec]:
         """Every training that verification needs, clean twins included."""
-        from evaluation.verify import TrialSpec
+        from evaluation.trial import TrialSpec
 
         return [
             TrialSpec(
@@ -245,7 +245,7 @@ class ReleasePlan:
         """Names a trial by what it trains on and how; a clean twin serves every method."""
         protected = [self.protected_key(), self.fit_rows]
         data = self.cache_key() if spec.data == "clean" else protected
-        return spec.key(_digest([data, self.cache_key(), self.device, self.versions]))
+        return spec.key(digest_of([data, self.cache_key(), self.device, self.versions]))
 
     def public_view(self) -> dict[str, Any]:
         """What a manifest may say: no seed, no path, no pin of clean rows, no target classes."""
@@ -271,6 +271,7 @@ class ReleasePlan:
             ) from None
 
 
-def _digest(value: Any) -> str:
+def digest_of(value: Any) -> str:
+    """24 hex digits of the value's canonical JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:24]

@@ -87,6 +87,11 @@ class Target(Protocol):
         HeadMoved where the target is no longer `after`, and then nothing is changed."""
         ...
 
+    def add(self, staged: Path, title: str, after: Published) -> str:
+        """Readers see the staged files, which are no release, on top of what was there; says where
+        to look. HeadMoved where the target is no longer `after`, and then nothing is changed."""
+        ...
+
     def name_releases(self, releases: Sequence[str]) -> None:
         """Each of these releases, which readers see, can be asked for by its name."""
         ...
@@ -157,7 +162,14 @@ class LocalTarget:
         there = self._releases()
         if there.get(release) == (staged / manifest_path(release)).read_bytes():
             return self.name
-        if there != after.releases:
+        return self._lay(staged, after)
+
+    def add(self, staged: Path, title: str, after: Published) -> str:
+        return self._lay(staged, after)
+
+    def _lay(self, staged: Path, after: Published) -> str:
+        """What is there with the staged files over it takes its place."""
+        if self._releases() != after.releases:
             raise HeadMoved(self.name)
         incoming = self._beside("incoming")
         shutil.rmtree(incoming, ignore_errors=True)

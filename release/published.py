@@ -29,7 +29,12 @@ def chain_of(name: str) -> Chain:
 
 def local_copy(name: str) -> Path:
     """A folder with the whole dataset as readers get it: for one on the Hub, in their cache."""
-    target = _target(name)
+    return copy_of(_target(name))
+
+
+def copy_of(target: Target) -> Path:
+    """A folder with everything that readers of the target see: for one on the Hub, in their
+    cache."""
     if not target.is_hub:
         return Path(target.name)
     from huggingface_hub import snapshot_download

@@ -6,11 +6,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from release import choices, demand, increment, places
+from release import choices, demand, increment, machine, places
 from release.chain import Chain
 from release.errors import InputError
 from release.increment import Increment
@@ -18,7 +17,7 @@ from release.options import ReleaseOptions
 from release.plan import ReleasePlan
 from release.publish import Target, target_of
 from release.shards import default_rows_per_shard
-from release.source import Source, open_source
+from release.source import Source, known_split, open_source, protected_split, test_split_of
 from release.survey import Survey, survey
 from release.terminal import Terminal
 from release.vault import Vault
@@ -26,9 +25,6 @@ from release.workdir import Workdir, default_workdir, kept_seed, typed_seed
 
 if TYPE_CHECKING:
     from crafting.method import Method
-    from crafting.registry import Preset
-
-_VERSIONED = ("protect-release", "torch", "torchvision", "numpy", "pillow", "datasets", "pyarrow")
 
 
 def workdir_of(options: ReleaseOptions) -> Workdir:
@@ -53,7 +49,7 @@ def resolve(options: ReleaseOptions, workdir: Workdir, terminal: Terminal) -> Re
         increment.demand_same_seed(options, vault.seed())
     method = _method(options)
     source = _open(options)
-    split = _split(source, options.split)
+    split = protected_split(source, options.split)
     _tell_start(source, split, target, chain, terminal)
     if chain.manifests:
         increment.demand_same_rows(chain, source, split, list(source.columns.features()))
@@ -103,7 +99,7 @@ def _plan(found: _Found, step: Increment | None) -> ReleasePlan:
     shape = rows.one_shape()
     demand.one_size(shape, found.method, str(options.method))
     net_size = options.net_size or min(224, rows.common_short_side())
-    preset = _preset(options)
+    preset = choices.preset(options.preset)
     return ReleasePlan(
         **_place_in_chain(found, step),  # type: ignore[arg-type]
         **_where(found),  # type: ignore[arg-type]
@@ -137,8 +133,8 @@ def _plan(found: _Found, step: Increment | None) -> ReleasePlan:
         license=options.license or source.license,
         show_rows=_show_rows(options.show_rows, rows),
         verify=options.verify,
-        victims=_victims(options, preset),
-        countermeasures=_countermeasures(options),
+        victims=choices.victims(options.victim, preset),
+        countermeasures=choices.countermeasures(options.countermeasure or ["none"]),
         victim_seeds=options.victim_seeds,
         victim_epochs=options.victim_epochs,
         max_accuracy=options.max_accuracy,
@@ -213,36 +209,16 @@ def _not_published(source: Source, split: str) -> dict[str, list[str]]:
 
 def _run(options: ReleaseOptions) -> dict[str, object]:
     """Where and by how many the work is done."""
-    gpus = _gpus()
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    fit_workers = options.fit_workers or gpus or 1
-    allowed = int(os.environ.get("OMP_NUM_THREADS") or cores)
+    fit_workers = options.fit_workers or machine.gpus() or 1
+    allowed = int(os.environ.get("OMP_NUM_THREADS") or machine.cores())
     return {
-        "device": _device(),
-        "workers": options.workers or gpus or cores,
+        "device": machine.device(),
+        "workers": options.workers or machine.gpus() or machine.cores(),
         "max_restarts": options.max_restarts,
         "fit_workers": fit_workers,
         "fit_threads": max(1, allowed // fit_workers),
-        "versions": {name: version(name) for name in _VERSIONED},
+        "versions": machine.versions(),
     }
-
-
-def _gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count()
-
-
-def _device() -> str:
-    return "cuda" if _gpus() else "cpu"
-
-
-def _preset(options: ReleaseOptions) -> Preset:
-    if options.preset is None:
-        return "paper" if _gpus() else "quick"
-    return choices.one_of("--preset", options.preset, ("paper", "quick"))
 
 
 def _method(options: ReleaseOptions) -> Method:
@@ -252,7 +228,9 @@ def _method(options: ReleaseOptions) -> Method:
     try:
         budget = None if options.budget is None else parse(options.budget)
         name = options.method or increment.DEFAULT_METHOD
-        return configure(name, _preset(options), budget, choices.settings(options.set_))
+        return configure(
+            name, choices.preset(options.preset), budget, choices.settings(options.set_)
+        )
     except ValueError as problem:
         raise InputError(f"{problem} (see `protect-release methods`)") from None
 
@@ -275,32 +253,12 @@ def _open(options: ReleaseOptions) -> Source:
     )
 
 
-def _split(source: Source, asked: str | None) -> str:
-    if asked is not None:
-        return _known_split(source, "--split", asked)
-    if "train" in source.splits:
-        return "train"
-    if len(source.splits) == 1:
-        return next(iter(source.splits))
-    raise InputError(
-        f"{source.spec} has no split train: choose one with --split ({', '.join(source.splits)})"
-    )
-
-
-def _known_split(source: Source, option: str, name: str) -> str:
-    if name not in source.splits:
-        raise InputError(
-            f"{source.spec} has no split {name!r} ({option}): it has {', '.join(source.splits)}"
-        )
-    return name
-
-
 def _test_split(source: Source, split: str, options: ReleaseOptions) -> str | None:
+    if options.test_split == split:
+        raise InputError(f"--test-split {split} is the split that is published: name another")
     if options.test_split is not None:
-        if options.test_split == split:
-            raise InputError(f"--test-split {split} is the split that is published: name another")
-        return _known_split(source, "--test-split", options.test_split)
-    return next((n for n in ("test", "validation") if n in source.splits and n != split), None)
+        return known_split(source, "--test-split", options.test_split)
+    return test_split_of(source, split)
 
 
 def _survey(
@@ -358,7 +316,7 @@ def _rows_per_shard(rows: Survey) -> int:
 def _batch_size(net_size: int) -> int:
     """Images crafted together: on CPU more than 128 are slower, since each batch then asks the
     system for fresh memory; a GPU wants to be filled."""
-    if _device() == "cpu":
+    if machine.device() == "cpu":
         return 64
     return max(16, 512 * 32 * 32 // (net_size * net_size))
 
@@ -372,22 +330,3 @@ def _show_rows(text: str | None, rows: Survey) -> list[int]:
         if not 0 <= row < len(rows) or not rows.good[row]:
             raise InputError(f"--show-rows: row {row} is not released (rows 0 to {len(rows) - 1})")
     return shown
-
-
-def _victims(options: ReleaseOptions, preset: Preset) -> list[str]:
-    from evaluation.victims import default_victims, victim
-
-    names = list(options.victim or default_victims(preset))
-    try:
-        return [victim(name).name for name in names]
-    except ValueError as problem:
-        raise InputError(f"{problem} (see `protect-release victims`)") from None
-
-
-def _countermeasures(options: ReleaseOptions) -> list[str]:
-    from evaluation.countermeasures import parse
-
-    try:
-        return [str(parse(text)) for text in options.countermeasure or ["none"]]
-    except ValueError as problem:
-        raise InputError(str(problem)) from None

@@ -29,7 +29,7 @@ from release.discover import Found, Kind, discover, within
 from release.errors import InputError
 from release.readers import Fields, Row
 
-__all__ = ["Row", "Source", "open_source"]
+__all__ = ["Row", "Source", "known_split", "open_source", "protected_split", "test_split_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,15 +150,16 @@ def open_source(
     label_column: str | None = None,
     keep: Sequence[str] = (),
     keep_clean: Sequence[str] = (),
+    ours_too: bool = False,
 ) -> Source:
     """The source that a person means by `spec`, found and pinned.
 
     `spec` is a local folder (Parquet, class folders of images, WebDataset tars), a Hub id
     org/name[@revision] (or hf://datasets/org/name[@revision]), or sample:NAME. Raises InputError
     where nothing is there, it holds no images, a named column or configuration does not exist, or
-    it is itself one of our releases.
+    it is itself one of our releases, unless `ours_too`.
     """
-    found = discover(spec, config)
+    found = discover(spec, config, ours_too=ours_too)
     wanted = _Wanted(image_column, label_column, tuple(keep), tuple(keep_clean))
     chosen = _CHOOSE[found.kind](found, wanted)
     return Source(
@@ -180,6 +181,35 @@ def open_source(
         pretty_name=found.fact("pretty_name"),
         citation=found.citation(),
     )
+
+
+def protected_split(source: Source, asked: str | None) -> str:
+    """The split that is protected: the one asked for, else train, else the only one; InputError
+    where that says none."""
+    if asked is not None:
+        return known_split(source, "--split", asked)
+    if "train" in source.splits:
+        return "train"
+    if len(source.splits) == 1:
+        return next(iter(source.splits))
+    raise InputError(
+        f"{source.spec} has no split train: choose one with --split ({', '.join(source.splits)})"
+    )
+
+
+def known_split(source: Source, option: str, name: str) -> str:
+    """`name`, a split of the source; InputError names those there are."""
+    if name not in source.splits:
+        raise InputError(
+            f"{source.spec} has no split {name!r} ({option}): it has {', '.join(source.splits)}"
+        )
+    return name
+
+
+def test_split_of(source: Source, protected: str) -> str | None:
+    """The split that victims are scored on where nobody names one."""
+    names = ("test", "validation")
+    return next((name for name in names if name in source.splits and name != protected), None)
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,9 @@ Whatever is finished already is skipped, so a stage that was stopped goes on whe
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING
 
 from crafting.batch import PixelSplit
@@ -18,12 +17,11 @@ from release.forecast import calibrate
 from release.shards import ShardSpec, cut, finished
 from release.source import Source
 from release.survey import Survey
-from release.workdir import write_private
+from release.training import verify_planned, verify_published
 from release.worker import Rank
 
 if TYPE_CHECKING:
     from crafting.method import Context
-    from evaluation.verify import Rows, TrialSpec
 
 
 def context(rank: Rank, survey: Survey) -> Context:
@@ -90,89 +88,10 @@ def shards_of(rank: Rank) -> list[ShardSpec]:
     return cut(rank.plan.num_rows, rank.plan.rows_per_shard, rank.plan.release)
 
 
-def verify(rank: Rank) -> None:
-    """Every trial that falls to this rank has its outcome on disk."""
-    from evaluation.verify import TrialSpec, schedule
-
-    # Listed once by the parent: a rank that looked for itself could miss what another finishes.
-    asked = [TrialSpec(**spec) for spec in json.loads(rank.workdir.asked_trials.read_text())]
-    trials = Trials(rank)
-    mine = schedule(asked, rank.world)[rank.rank]
-    for number, spec in enumerate(mine):
-        trials.run(spec, partial(_tell_after, rank, number, len(mine)))
-
-
-class Trials:
-    """The splits that victims train on and are scored on, opened once."""
-
-    def __init__(self, rank: Rank) -> None:
-        self._rank = rank
-        self._key = rank.plan.cache_key()
-
-    def run(self, spec: TrialSpec, progress: Callable[[float], None]) -> None:
-        """The outcome of one trial is on disk; one that was there before a restart is kept."""
-        from evaluation.verify import run
-
-        plan = self._rank.plan
-        path = self._rank.workdir.trial(plan.trial_key(spec))
-        if path.exists():
-            return
-        train = self._protected if spec.data == "protected" else self._clean
-        outcome = run(
-            spec,
-            # Twins see their rows in the same order.
-            replace(train.take(self._training_rows(spec.rows)), seed=spec.seed),
-            self._test,
-            net_size=plan.net_size,
-            device=self._rank.device,
-            progress=progress,
-        )
-        write_private(path, json.dumps(outcome.to_json()))
-
-    @cached_property
-    def _clean(self) -> PixelSplit:
-        return PixelSplit.load(self._rank.workdir.cache(self._key, "train"))
-
-    @cached_property
-    def _protected(self) -> PixelSplit:
-        return PixelSplit.load(self._rank.workdir.protected(self._rank.plan.protected_key()))
-
-    @cached_property
-    def _test(self) -> PixelSplit:
-        if self._rank.plan.test_split is not None:
-            return PixelSplit.load(self._rank.workdir.cache(self._key, "test"))
-        return self._clean.take(self._held_out())
-
-    def _training_rows(self, rows: Rows) -> list[int]:
-        plan = self._rank.plan
-        chosen = self._clean.rows
-        if rows == "new" and plan.pairs is not None:
-            pairs = self._rank.workdir.pairs(plan.pairs)
-            chosen = pairs[pairs[:, 1] >= plan.first_row, 0]
-        held_out = set(self._held_out()) if plan.test_split is None else set()
-        return [int(row) for row in chosen if int(row) not in held_out]
-
-    def _held_out(self) -> list[int]:
-        return held_out_rows(self._clean, self._rank.plan.seed)
-
-
-def held_out_rows(data: PixelSplit, seed: str, share: float = 0.1) -> list[int]:
-    """The rows that victims are scored on where the source has no test split: a tenth of each
-    class, and at least one row of it, drawn from the seed."""
-    import numpy as np
-
-    generator = np.random.default_rng(int(seed[:16], 16))
-    assert data.targets is not None
-    held = []
-    for label in range(data.num_classes):
-        rows = data.rows[data.targets == label]
-        held += list(generator.permutation(rows)[: max(1, round(share * len(rows)))])
-    return sorted(int(row) for row in held)
-
-
 STAGES: dict[str, Callable[[Rank], None]] = {
     "calibrate": calibrate,
     "fit": fit,
     "craft": craft,
-    "verify": verify,
+    "verify": verify_planned,
+    "verify-release": verify_published,
 }

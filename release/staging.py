@@ -9,7 +9,6 @@ public. What shows clean pixels goes to WORKDIR/private instead.
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from cards.card import render
 from evaluation.integrity import Visibility
-from evaluation.report import Gate, Report, Sample, report_on
-from release import __version__
+from evaluation.report import Gate, Report, Sample, Subject, report_on
+from release import __version__, machine
 from release.chain import Chain
 from release.errors import InputError, StorageError
 from release.facts import RELEASES_PLOT, card_facts
 from release.images import decode
 from release.manifest import Manifest, manifest_path, report_path
+from release.pages import COMPARED, PUBLISHED, write_page, write_report
 from release.plan import ReleasePlan
 from release.shards import ShardRecord, read_shard, sha256
 from release.source import Source
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from cards.facts import CardFacts, Picture
-    from evaluation.verify import Outcome
+    from evaluation.trial import Outcome
 
 _SHOWN = 16
 _COMPARED = 8
@@ -48,27 +48,40 @@ def judge(
     chain: Chain,
 ) -> Report:
     """The report of these shards and trainings, kept with its plots in WORKDIR/report."""
-    added = sum(len(record.rows) for record in records)
     report = report_on(
         outcomes,
-        surrogate_name=plan.configured().surrogate_name,
-        num_classes=plan.num_classes,
+        _subject(plan, records, chain),
         gate=Gate(max_accuracy=plan.max_accuracy),
         visibility=_visibility(records),
+        hardware=machine.hardware(plan.device, plan.workers),
+        versions=plan.versions,
+    )
+    shutil.rmtree(workdir.report, ignore_errors=True)
+    workdir.report.mkdir(parents=True)
+    write_report(report, workdir.report, {})
+    _draw_plots(plan, report, workdir.report)
+    return report
+
+
+def _subject(plan: ReleasePlan, records: Sequence[ShardRecord], chain: Chain) -> Subject:
+    added = sum(len(record.rows) for record in records)
+    return Subject(
+        name=public_name(plan.target, plan.on_hub),
+        date=plan.date,
+        class_names=plan.class_names,
+        facts=plan.public_view(),
         preset=plan.preset,
         license=plan.license,
-        release=plan.public_view(),
-        hardware=_hardware(plan),
-        versions=plan.versions,
+        surrogate_name=plan.configured().surrogate_name,
         sample=Sample(plan.old_rows, chain.num_rows, added) if plan.is_increment else None,
         source_is_public=plan.source_is_public,
         typed_seed=plan.typed_seed,
     )
-    shutil.rmtree(workdir.report, ignore_errors=True)
-    workdir.report.mkdir(parents=True)
-    report.save(workdir.report / "report.json")
-    _draw_plots(plan, report, workdir.report)
-    return report
+
+
+def public_name(target: str, on_hub: bool) -> str:
+    """What everybody may call it: where a folder lies is nobody's business."""
+    return target if on_hub else Path(target).name
 
 
 def stage_release(
@@ -86,6 +99,7 @@ def stage_release(
     shutil.copytree(workdir.report, making / reports)
     _link_shards(plan, workdir, records, making)
     pictures = _draw_images(plan, workdir, records, making / reports)
+    _write_pages(workdir, report, making, pictures)
     manifest = _manifest(plan, workdir, records, report, making, chain)
     path = making / manifest_path(plan.release)
     path.parent.mkdir()
@@ -97,6 +111,19 @@ def stage_release(
     shutil.rmtree(workdir.release, ignore_errors=True)
     making.rename(workdir.release)
     write_private(workdir.staged, plan.fingerprint())
+
+
+def _write_pages(
+    workdir: Workdir, report: Report, making: Path, pictures: Sequence[Picture]
+) -> None:
+    """The report as a page: with the pictures that everybody may see, and, for the owner alone,
+    with clean pixels."""
+    if not pictures:
+        return
+    shown = {picture.caption: (making / picture.path).read_bytes() for picture in pictures}
+    write_report(report, (making / pictures[0].path).parent, shown)
+    compared = {COMPARED: (workdir.private / "compared.png").read_bytes()}
+    write_page(report, workdir.private / "report.html", compared)
 
 
 def demand_staged(plan: ReleasePlan, workdir: Workdir) -> None:
@@ -127,22 +154,6 @@ def _visibility(records: Sequence[ShardRecord]) -> Visibility:
 
 def _unprotected(records: Sequence[ShardRecord]) -> list[int]:
     return [row for record in records for row in record.measured["unprotected"]]
-
-
-def _hardware(plan: ReleasePlan) -> dict[str, Any]:
-    return {
-        "device": plan.device,
-        "processor": processor(),
-        "cores": os.cpu_count(),
-        "workers": plan.workers,
-    }
-
-
-def processor() -> str:
-    """The processor's name, as far as it can be told."""
-    import torch
-
-    return str(torch.cpu.get_capabilities().get("cpu_name") or platform.processor())
 
 
 def _draw_plots(plan: ReleasePlan, report: Report, folder: Path) -> None:
@@ -198,9 +209,7 @@ def _draw_images(
     if not protected:
         return []
     protected_sheet(list(protected.values()), folder / "images.png")
-    pictures = [
-        Picture(f"reports/{plan.release}/images.png", "Images of this release, as published.")
-    ]
+    pictures = [Picture(f"reports/{plan.release}/images.png", PUBLISHED)]
     compared = list(protected)[:_COMPARED]
     clean = _clean(plan, compared)
     workdir.private.mkdir(exist_ok=True, mode=0o700)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from release.chain import Chain
     from release.manifest import Manifest
     from release.pipeline import Made
+    from release.verification.verifier import Verified
 
 
 def methods_table() -> tuple[Table, list[dict[str, Any]]]:
@@ -95,6 +96,22 @@ def countermeasures_table() -> tuple[Table, list[dict[str, Any]]]:
     return table, rows
 
 
+def analyses_table() -> tuple[Table, list[dict[str, Any]]]:
+    """Every analysis with its parameters."""
+    from evaluation.analyses import ANALYSES
+
+    table = Table("analysis", "parameters", "needs", "what it tells")
+    rows = []
+    for name, kind in ANALYSES.items():
+        parameters = {f.name: f.default for f in fields(kind)}
+        about = {"parameters": parameters, "needs_clean": kind.needs_clean}
+        rows.append({"name": name, **about, "about": _first_line(kind)})
+        shown = ", ".join(f"{key}={value}" for key, value in parameters.items())
+        needs = "--clean" if kind.needs_clean else ""
+        table.add_row(name, shown, needs, _first_line(kind))
+    return table, rows
+
+
 def _first_line(thing: Any) -> str:
     return str(thing.__doc__ or "").strip().splitlines()[0]
 
@@ -173,6 +190,47 @@ def _sentence(made: Made, released: int) -> str:
     return f"{made.published}: {added}"
 
 
+def verification(verified: Verified, published: str | None) -> dict[str, Any]:
+    """What `verify RELEASE` came to, as one object."""
+    report = verified.report
+    verdict = report.verdict
+    return {
+        "release": verified.plan.release,
+        "rows": verified.plan.rows,
+        "delivered_as": verified.plan.delivered_as or None,
+        "trials": [_trial(trial) for trial in report.trials],
+        "left_out": len(report.left_out),
+        "analyses": {name: found.figures for name, found in report.analyses.items()},
+        "holds": None if verdict is None else verdict.holds,
+        "sentence": "no victim had a clean twin to be held against"
+        if verdict is None
+        else verdict.reason,
+        "flags": [flag.id for flag in report.flags],
+        "report": str(verified.folder),
+        "published": published,
+    }
+
+
+def comparison_table(found: dict[str, Any]) -> Table:
+    """The methods, the one that victims learn least from first."""
+    table = Table(
+        "method", "budget", "worst victim", "learnt", "clean", "s / 1,000", "PSNR", "holds"
+    )
+    for row in found["methods"]:
+        worst, psnr = row["worst"], row["psnr"]
+        table.add_row(
+            row["method"],
+            row["budget"],
+            worst["victim"],
+            _percent(worst["protected"]),
+            _percent(worst["clean"]),
+            f"{row['craft_seconds_per_1000']:.1f}",
+            "-" if psnr is None else f"{psnr:.1f} dB",
+            "yes" if row["holds"] else "no",
+        )
+    return table
+
+
 def releases_table(chain: Chain) -> tuple[Table, list[dict[str, Any]]]:
     """Every release of a dataset, the oldest first: what it added and what its worst held-out
     victim came to."""
@@ -187,11 +245,19 @@ def releases_table(chain: Chain) -> tuple[Table, list[dict[str, Any]]]:
         worst = entry.learnt_most("release")
         figures = ("-", "-")
         if worst is not None:
-            figures = (f"{100 * worst.protected[0]:.1f} %", f"{100 * worst.clean[0]:.1f} %")
+            figures = (_mean(worst.protected), _mean(worst.clean))
         shown = (entry.name, entry.date, entry.method)
         table.add_row(*shown, f"{entry.rows:,}", f"{entry.total:,}", *figures)
         found.append(_release_row(entry, manifest))
     return table, found
+
+
+def _mean(figure: tuple[float, float, float] | None) -> str:
+    return "-" if figure is None else _percent(figure[0])
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
 
 
 def _release_row(entry: ReleaseEntry, manifest: Manifest) -> dict[str, Any]:

@@ -7,6 +7,7 @@ trials/KEY.json      one training each                 report/             repor
 pairs/KEY.npy        rows that victims train on        published/          released before
 private/             clean and difference pictures     release/            what is published
 seconds.json         how long each stage took          progress/           how far workers are
+verification.json    the plan of `verify RELEASE`      comparison.json     what `compare` found
 """
 
 from __future__ import annotations
@@ -85,6 +86,11 @@ class Workdir:
     @property
     def plan(self) -> Path:
         return self.path / "plan.json"
+
+    @property
+    def verification(self) -> Path:
+        """The plan of a verification of something published."""
+        return self.path / "verification.json"
 
     def survey(self, split: str) -> Path:
         return self.path / "survey" / split

@@ -12,11 +12,13 @@ import signal
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from release.errors import KINDS, ReleaseError
 from release.plan import ReleasePlan
+from release.verification.plan import VerificationPlan
 from release.workdir import Workdir, write_private
 
 if TYPE_CHECKING:
@@ -27,14 +29,35 @@ _POLL_SECONDS = 0.5
 _REPORT_SECONDS = 0.2
 
 
+@dataclass(frozen=True)
+class Order:
+    """What a rank is told when it is started: the stage, its WORKDIR, the threads it may use, and
+    what its plan says of where it runs."""
+
+    stage: str
+    workdir: str
+    threads: int
+    device: str
+    hub_patience: float
+
+
 @dataclass
 class Rank:
     """What a stage knows about where it runs."""
 
-    plan: ReleasePlan
     workdir: Workdir
     accelerator: Accelerator
     _reported: float = field(default=0.0)
+
+    @cached_property
+    def plan(self) -> ReleasePlan:
+        """The release that is being made in this WORKDIR."""
+        return ReleasePlan.load(self.workdir.plan)
+
+    @cached_property
+    def verification(self) -> VerificationPlan:
+        """The verification of something published that is made in this WORKDIR."""
+        return VerificationPlan.load(self.workdir.verification)
 
     @property
     def rank(self) -> int:
@@ -61,14 +84,14 @@ class Rank:
         temporary.replace(path)
 
 
-def main(stage: str, workdir: str, threads: int) -> None:
-    """`stage` is done on this rank, or its reason for giving up is in WORKDIR/failure.json."""
+def main(order: Order) -> None:
+    """The stage is done on this rank, or its reason for giving up is in WORKDIR/failure.json."""
     # The parent has the last word on Ctrl-C; a traceback of every rank would drown it.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     logging.getLogger("torch.distributed").setLevel(logging.ERROR)
-    rank = join(Workdir(Path(workdir)), threads)
-    run_stage(stage, rank)
+    rank = join(order)
+    run_stage(order.stage, rank)
     rank.accelerator.end_training()
 
 
@@ -85,21 +108,20 @@ def run_stage(stage: str, rank: Rank) -> None:
         write_private(rank.workdir.failure, json.dumps({"kind": kind, "message": str(problem)}))
 
 
-def join(workdir: Workdir, threads: int) -> Rank:
+def join(order: Order) -> Rank:
     """This process as a rank of the world it was started in, with its own number of threads."""
     import torch
     from accelerate import Accelerator
 
     from release.hub_client import be_patient
 
-    plan = ReleasePlan.load(workdir.plan)
-    torch.set_num_threads(threads)
-    be_patient(plan.hub_patience)
+    torch.set_num_threads(order.threads)
+    be_patient(order.hub_patience)
     torch.backends.cudnn.deterministic = True
-    accelerator = Accelerator(cpu=plan.device == "cpu")
+    accelerator = Accelerator(cpu=order.device == "cpu")
     # On CPU an Accelerator that is not told so believes that it is alone: every row twice.
     assert accelerator.num_processes == int(os.environ.get("WORLD_SIZE", "1"))
-    return Rank(plan, workdir, accelerator)
+    return Rank(Workdir(Path(order.workdir)), accelerator)
 
 
 def _end_with_parent(parent: int) -> None:

@@ -10,6 +10,12 @@ from crafting.nets.resize import resize
 # One pair for every dataset: the first BatchNorm learns the rest, and a dataset's own statistics
 # would be one more thing that crafting, victims and later releases have to agree on.
 _MEAN, _SPREAD = 0.5, 0.25
+_SMALL_IMAGE = 64
+
+
+def is_small(net_size: int) -> bool:
+    """Whether images of this side, in pixels, meet a stem that keeps their resolution."""
+    return net_size <= _SMALL_IMAGE
 
 
 class Net(nn.Module):

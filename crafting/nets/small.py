@@ -12,24 +12,26 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock
 from torchvision.models.vgg import make_layers
 
+from crafting.nets.net import is_small
+
 WIDTH = 16
 
 
-def vgg(small: bool) -> nn.Sequential:
+def vgg(net_size: int) -> nn.Sequential:
     """Six 3x3 convolutions, 16 to 64 wide, to 64 features; larger images are pooled earlier."""
-    first = [16, 16, "M"] if small else [16, "M", 16, "M"]
+    first = [16, 16, "M"] if is_small(net_size) else [16, "M", 16, "M"]
     layers = make_layers([*first, 32, 32, "M", 64, 64, "M"], batch_norm=True)
     return nn.Sequential(layers, *_pooled())
 
 
-def resnet(blocks: int, small: bool) -> nn.Sequential:
+def resnet(blocks: int, net_size: int) -> nn.Sequential:
     """Four stages of `blocks` basic blocks, 16 to 128 wide, to 128 features."""
     widths = [WIDTH, WIDTH, 2 * WIDTH, 4 * WIDTH, 8 * WIDTH]
     stages = [
         _stage(before, after, blocks, stride=1 if i == 0 else 2)
         for i, (before, after) in enumerate(pairwise(widths))
     ]
-    return nn.Sequential(_stem(small), *stages, *_pooled())
+    return nn.Sequential(_stem(is_small(net_size)), *stages, *_pooled())
 
 
 def _stem(small: bool) -> nn.Sequential:

@@ -12,24 +12,87 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any, ClassVar, TypeVar, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, get_type_hints
 
+import torch
+from torch import Tensor
+
+from crafting.batch import PixelSplit
 from crafting.registry import lookup, nearest, parse_value
-from crafting.training import Hooks
+from crafting.training import Hooks, Recipe
+
+Data = Literal["clean", "protected"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the hooks of one training may know.
+
+    data: whether the victim is given protected rows, or is the clean twin of one that is; twin: the
+    clean images of its rows under the same numbers, where whoever verifies has them; owned:
+    labelled clean images that the appropriator has, none of which it is scored on (None unless
+    `clean_images` asks for some); seed: of everything that a hook draws apart from torch.
+    """
+
+    num_classes: int
+    data: Data
+    recipe: Recipe
+    device: torch.device
+    seed: int
+    twin: PixelSplit | None = None
+    owned: PixelSplit | None = None
 
 
 @dataclass(frozen=True)
 class Countermeasure(ABC):
     """Something done to the training of a victim; its dataclass fields are its parameters, each
-    with a default, and its docstring's first line says what it does, to people."""
+    with a default, and its docstring's first line says what it does, to people.
+
+    is_setting: whether it is no answer to protection but a circumstance, such as clean rows among
+    the protected ones: then nothing is expected of the protection. needs_labels, needs_twin: what
+    the rows must have.
+    """
 
     name: ClassVar[str]
-    cost: ClassVar[float] = 1.0
-    """The time of an epoch relative to plain training."""
+    is_setting: ClassVar[bool] = False
+    needs_labels: ClassVar[bool] = True
+    needs_twin: ClassVar[bool] = False
+
+    @property
+    def cost(self) -> float:
+        """The time of an epoch relative to plain training."""
+        return 1.0
+
+    @property
+    def clean_images(self) -> int:
+        """How many labelled clean images it takes; they are kept out of the score."""
+        return 0
+
+    @property
+    def public(self) -> str:
+        """How reports write it, which also names its outcome: what it reads is told by its content,
+        not by where it lies."""
+        return str(self)
 
     @abstractmethod
-    def hooks(self) -> Hooks:
+    def hooks(self, setting: Setting) -> Hooks:
         """What it changes about training."""
+
+    def recipe(self, recipe: Recipe) -> Recipe:
+        """How a victim is trained that would be trained by `recipe`."""
+        return recipe
+
+    def outputs(self, num_classes: int) -> int:
+        """How many outputs the net has."""
+        return num_classes
+
+    def folded(self, logits: Tensor) -> Tensor:
+        """Logits (B,K) over the classes it is scored on, of the net's own (B,`outputs`)."""
+        return logits
+
+    def scored(self, test: PixelSplit) -> PixelSplit:
+        """What it is scored on, of the clean test rows."""
+        return test
 
     def __str__(self) -> str:
         changed = [
@@ -66,10 +129,14 @@ def parse(text: str) -> Countermeasure:
 
     ValueError names the nearest countermeasures or parameters, or what a value must be.
     """
-    name, _, written = text.partition(":")
-    kind = lookup("countermeasure", name, countermeasures())
+    kind, written = kind_of(text), text.partition(":")[2]
     settings = [part.partition("=") for part in written.split(",")] if written else []
     return kind(**{key: _value(kind, key, value) for key, _, value in settings})
+
+
+def kind_of(text: str) -> type[Countermeasure]:
+    """The kind of the countermeasure written as `text`; ValueError names the nearest ones."""
+    return lookup("countermeasure", text.partition(":")[0], countermeasures())
 
 
 def _value(kind: type[Countermeasure], key: str, text: str) -> Any:

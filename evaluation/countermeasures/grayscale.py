@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from crafting.training import Hooks
-from evaluation.countermeasures.base import Countermeasure, register
+from evaluation.countermeasures.base import Countermeasure, Setting, register
 
 _RED, _GREEN, _BLUE = 0.299, 0.587, 0.114  # ITU-R BT.601 luma
 
@@ -19,7 +19,7 @@ class Grayscale(Countermeasure):
 
     name = "grayscale"
 
-    def hooks(self) -> Hooks:
+    def hooks(self, setting: Setting) -> Hooks:
         return Hooks(augment=_grey)
 
 

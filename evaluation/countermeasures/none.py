@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from crafting.training import Hooks
-from evaluation.countermeasures.base import Countermeasure, register
+from evaluation.countermeasures.base import Countermeasure, Setting, register
 
 
 @register
@@ -15,5 +15,5 @@ class Nothing(Countermeasure):
 
     name = "none"
 
-    def hooks(self) -> Hooks:
+    def hooks(self, setting: Setting) -> Hooks:
         return Hooks()

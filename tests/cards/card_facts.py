@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cards.facts import CardFacts, Measured, Picture, ReleaseEntry
+from cards.facts import CardFacts, Measured, Picture, ReleaseEntry, Verification
 
 
 def once(figure: float) -> tuple[float, float, float]:
@@ -38,6 +38,20 @@ def release(**changes: Any) -> ReleaseEntry:
         "measured": [measured()],
     }
     return ReleaseEntry(**plain | changes)
+
+
+def verification(**changes: Any) -> Verification:
+    plain: dict[str, Any] = {
+        "date": "2026-12-01",
+        "tool": "protect-release 0.4.0",
+        "report": "reports/r0001/2026-12-01/report.json",
+        "sentence": "The protection holds in plain training.",
+        "measured": [
+            measured(),
+            measured(countermeasure="jpeg:quality=10", protected=once(0.61), clean=once(0.64)),
+        ],
+    }
+    return Verification(**plain | changes)
 
 
 def alone(**changes: Any) -> Measured:

@@ -8,7 +8,7 @@ from typing import Any
 
 import datasets
 import pytest
-from card_facts import alone, facts, grown, measured, once, release
+from card_facts import alone, facts, grown, measured, once, release, verification
 from rendered import body, front, html, tables, text
 
 from cards.card import render, size_category
@@ -169,6 +169,14 @@ def test_figures_are_given_in_a_table_and_in_a_sentence() -> None:
     assert tables(render(facts()))[0][1] == ["resnet10-w16", "yes", "none", "1", *figures]
     assert "| 67.2 % | 17.2 % |" in render(facts()), "and reads well in the file itself"
     assert "at most the 38.6 % allowed" in shown
+
+
+def test_a_clean_twin_that_was_not_trained_is_not_made_up() -> None:
+    row = measured(clean=None)
+    card = render(facts(measured=[row], releases=[release(measured=[row])]))
+    assert tables(card)[0][1][4] == "not measured"
+    assert "scored 17.2 % (clean images: not measured);" in text(card)
+    assert tables(card)[1][1][6] == "resnet10-w16: 17.2 % (clean twin: not measured)"
 
 
 def test_seeds_are_given_as_mean_and_range() -> None:
@@ -372,6 +380,7 @@ def test_the_text_has_no_holes() -> None:
         facts(source_citation=None, flags=[], source_is_public=True),
         grown(),
         grown(measured=[], gate=None, sampled=None, repo_id=None),
+        facts(measured=[measured(clean=None)], verified=[verification()]),
     ):
         card = body(render(made))
         assert "None" not in card.replace("None of them", "")

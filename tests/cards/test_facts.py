@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import MISSING, fields
 
 import pytest
-from card_facts import alone, facts, grown, measured, once, release
+from card_facts import alone, facts, grown, measured, once, release, verification
 
-from cards.facts import CardFacts, Measured, ReleaseEntry, budget_in_words
+from cards.facts import CardFacts, Measured, ReleaseEntry, Verification, budget_in_words
 
 
-@pytest.mark.parametrize("kind", [CardFacts, Measured, ReleaseEntry])
-def test_no_fact_has_a_default(kind: type) -> None:
-    assert all(f.default is MISSING and f.default_factory is MISSING for f in fields(kind))
+@pytest.mark.parametrize("kind", [CardFacts, Measured, ReleaseEntry, Verification])
+def test_no_fact_has_a_default_but_that_nobody_verified_again(kind: type) -> None:
+    given = [f for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
+    assert [f.name for f in fields(kind) if f not in given] in ([], ["verified"])
 
 
 @pytest.mark.parametrize("name", ["pretty_name", "license", "paper", "bibtex", "tool", "gate"])
@@ -71,6 +72,24 @@ def test_rows_trained_on_are_all_or_the_new_ones() -> None:
         measured(rows="old")
     assert (grown().measured_alone, facts().measured_alone) == (True, False)
     assert grown().new_rows == 500
+
+
+def test_a_clean_twin_may_be_missing() -> None:
+    assert measured(clean=None).clean is None
+    with pytest.raises(ValueError, match=r"clean is .*give fractions"):
+        measured(clean=once(67.0))
+
+
+def test_a_verification_has_a_day_a_report_and_a_worst_victim() -> None:
+    with pytest.raises(ValueError, match="the verification of 2026-12-01 has no report"):
+        verification(report="")
+    with pytest.raises(ValueError, match="is of '1 December': give YYYY-MM-DD"):
+        verification(date="1 December")
+    worst = measured(countermeasure="jpeg:quality=10", protected=once(0.6))
+    rows = [measured(), worst, measured(held_out=False, protected=once(0.9)), alone(seeds=9)]
+    assert verification(measured=rows).worst == worst
+    assert verification(measured=rows[2:3]).worst == rows[2]
+    assert verification(measured=[]).worst is None
 
 
 def test_verdict_and_figures_come_together() -> None:

@@ -102,6 +102,17 @@ def test_both_curves_are_drawn_for_each_victim(tmp_path: Path) -> None:
     assert has(two[: two.shape[0] // 2, half:], BLUE)
 
 
+def test_a_victim_without_a_clean_twin_is_drawn_alone(tmp_path: Path) -> None:
+    accuracy_plot([Curve("vgg-w16", None, [0.2, 0.12])], 10, tmp_path / "alone.png")
+    alone = pixels(tmp_path / "alone.png")
+    assert has(alone, ORANGE)
+    assert not has(alone, BLUE)
+    both = [Curve("vgg-w16", None, [0.2, 0.12]), Curve("resnet10-w16", [0.5, 0.6], [0.2, 0.12])]
+    accuracy_plot(both, 10, tmp_path / "both.png")
+    legend = pixels(tmp_path / "both.png")[-60:]
+    assert has(legend, BLUE), "the twin of the second one is named in the legend"
+
+
 def heights(picture: np.ndarray, colour: tuple[int, int, int]) -> tuple[int, int]:
     """The first and the last line of pixels with this colour, above the legend."""
     drawn = picture[: int(0.8 * len(picture)), :, :3].astype(int)
@@ -132,6 +143,17 @@ def test_a_release_that_was_not_verified_leaves_a_gap(tmp_path: Path) -> None:
     assert not columns[first : last + 1].all()
     with pytest.raises(ValueError, match="no release was verified"):
         releases_plot(releases[1:2], tmp_path / "none.png")
+
+
+def test_a_release_without_a_clean_twin_leaves_a_gap_in_its_line_alone(tmp_path: Path) -> None:
+    known, unknown = measured(), measured(clean=None)
+    releases = [release(name=f"r000{n}", measured=[one]) for n, one in enumerate((known, unknown))]
+    releases_plot(releases, tmp_path / "gap.png")
+    assert has(pixels(tmp_path / "gap.png")[: int(0.8 * 500)], ORANGE)
+    releases_plot(releases[1:], tmp_path / "none.png")
+    drawn = pixels(tmp_path / "none.png")
+    assert not has(drawn[: int(0.8 * len(drawn))], BLUE)
+    assert has(drawn[: int(0.8 * len(drawn))], ORANGE)
 
 
 def test_many_releases_are_named_now_and_then(tmp_path: Path) -> None:
@@ -172,7 +194,7 @@ def test_a_class_without_test_rows_is_no_error(tmp_path: Path) -> None:
 
 def test_cards_load_nothing_heavy_before_they_draw() -> None:
     code = (
-        "import cards.plots, cards.card, cards.facts, sys;"
+        "import cards.plots, cards.card, cards.facts, cards.page, cards.comparison, sys;"
         "print({'matplotlib', 'PIL', 'jinja2', 'huggingface_hub', 'torch'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -15,7 +15,8 @@ from github_job import ROOT
 ACTION = ROOT / ".github/actions/protect-release/action.yml"
 RELEASE = ROOT / ".github/workflows/release.yml"
 TEMPLATE = ROOT / "docs/templates/protect-release.yml"
-WORKFLOWS = [*sorted((ROOT / ".github/workflows").glob("*.yml")), TEMPLATE]
+VERIFYING = ROOT / "docs/templates/verify-release.yml"
+WORKFLOWS = [*sorted((ROOT / ".github/workflows").glob("*.yml")), TEMPLATE, VERIFYING]
 OF_THE_JOB = {"runs-on", "timeout-minutes"}
 SECRETS = {
     "PROTECT_RELEASE_KEY": "key",
@@ -175,8 +176,22 @@ def test_the_template_calls_the_workflow_as_it_is() -> None:
     assert job["secrets"] == {name: f"${{{{ secrets.{name} }}}}" for name in job["secrets"]}
 
 
-def test_the_template_runs_off_the_hour() -> None:
-    on = _load(TEMPLATE)["on"]
+def test_the_monthly_verification_is_a_command_that_exists(run: Run) -> None:
+    step = next(
+        step for step in _steps(VERIFYING) if step.get("run", "").startswith("protect-release")
+    )
+    words = step["run"].split()
+    assert words[:2] == ["protect-release", "verify"]
+    offered = run("verify", "--help").stdout
+    for option in (word for word in words if word.startswith("--")):
+        assert option in offered
+    assert "--publish" in words
+    assert set(step["env"]) == {"HF_TOKEN", "PROTECT_RELEASE_SOURCE_TOKEN"}
+
+
+@pytest.mark.parametrize("template", [TEMPLATE, VERIFYING], ids=_name)
+def test_the_templates_run_off_the_hour(template: Path) -> None:
+    on = _load(template)["on"]
     assert set(on) == {"schedule", "workflow_dispatch"}
     [schedule] = on["schedule"]
     assert int(schedule["cron"].split()[0]) % 15

@@ -4,9 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torchvision.ops import SqueezeExcitation
 
-from crafting.nets import Net, build, for_crafting, names, num_parameters
+from crafting.nets import ARCHITECTURES, Net, build, for_crafting, full, names, num_parameters
 from crafting.nets.resize import resize
+from crafting.nets.wide import wide_resnet
 
 CPU = torch.device("cpu")
 
@@ -19,6 +21,12 @@ def _used(net: Net) -> Net:
     return net.eval()
 
 
+@pytest.fixture(scope="module", params=names())
+def used(request: pytest.FixtureRequest) -> tuple[str, Net]:
+    """Every net by name, for 5 classes and images of 18x18."""
+    return request.param, _used(build(request.param, 5, net_size=18))
+
+
 @pytest.mark.parametrize(("height", "width", "size"), [(40, 28, 32), (20, 33, 32), (7, 64, 16)])
 def test_resize_is_antialiased_bilinear(height: int, width: int, size: int) -> None:
     x = torch.rand(2, 3, height, width)
@@ -26,29 +34,85 @@ def test_resize_is_antialiased_bilinear(height: int, width: int, size: int) -> N
     assert torch.allclose(resize(x, size), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", names())
-def test_head_reads_features(name: str) -> None:
-    net = _used(build(name, 5, net_size=28))
-    x = torch.rand(2, 1, 30, 25)
+def test_head_reads_features(used: tuple[str, Net]) -> None:
+    name, net = used
+    x = torch.rand(2, 1, 20, 15)
     with torch.no_grad():
         features = net.features(x)
-        assert features.shape == (2, net.head.in_features)
+        assert features.shape == (2, ARCHITECTURES[name].width(18))
         assert torch.allclose(net.head(features), net(x))
         assert net(x).shape == (2, 5)
 
 
-@pytest.mark.parametrize("name", names())
-def test_folding_changes_nothing_but_speed(name: str) -> None:
-    net = _used(build(name, 5, net_size=16))
+def test_folding_changes_nothing_but_speed(used: tuple[str, Net]) -> None:
+    name, net = used
     folded = for_crafting(net, CPU, torch.float32)
-    x = torch.rand(2, 3, 16, 16)
+    x = torch.rand(2, 3, 18, 18)
     with torch.no_grad():
         assert torch.allclose(folded.features(x), net.features(x), rtol=1e-4, atol=1e-4)
         assert torch.allclose(folded(x), net(x), rtol=1e-4, atol=1e-4)
     norms = [sum(isinstance(m, nn.BatchNorm2d) for m in n.modules()) for n in (net, folded)]
-    assert norms[1] < norms[0] if name == "densenet121" else norms[1] == 0
+    # Some of theirs come before a convolution.
+    before = name in ("densenet121", "wide-resnet-34-10")
+    assert 0 < norms[1] < norms[0] if before else norms[1] == 0
     assert not any(p.requires_grad for p in folded.parameters())
     assert all(p.requires_grad for p in net.parameters())
+
+
+def test_no_convolution_is_narrow_enough_to_crash(used: tuple[str, Net]) -> None:
+    convolutions = [m for m in used[1].modules() if isinstance(m, nn.Conv2d)]
+    assert all(c.in_channels >= 16 or c.in_channels == 3 for c in convolutions)
+    assert all(c.out_channels >= 16 for c in convolutions)
+
+
+def test_products_compute_what_narrow_convolutions_did() -> None:
+    torch.manual_seed(0)
+    block = SqueezeExcitation(32, 8)
+    x = torch.rand(2, 32, 6, 6)
+    expected = block(x)
+    ours = full._by_products(block)
+    assert not any(isinstance(layer, nn.Conv2d) for layer in ours.modules())
+    assert torch.allclose(ours(x), expected, atol=1e-6)
+
+
+def test_wide_net_is_the_one_of_its_paper() -> None:
+    net = build("wide-resnet-34-10", 10, 32)
+    assert num_parameters(net) == 46_160_474
+    convolutions = [m for m in net.body.modules() if isinstance(m, nn.Conv2d)]
+    assert len(convolutions) == 34
+    assert len([c for c in convolutions if c.kernel_size == (1, 1)]) == 3  # shortcuts
+    assert {c.out_channels for c in convolutions} == {16, 160, 320, 640}
+    with pytest.raises(ValueError, match="6n \\+ 4 layers deep, which 33"):
+        wide_resnet(33, 1, small=True)
+
+
+def test_a_wide_block_adds_to_what_it_is_given() -> None:
+    block = wide_resnet(16, 1, small=True).get_submodule("1.1")
+    x = torch.rand(2, 16, 8, 8)
+    with torch.no_grad():
+        assert not torch.allclose(block(x), x)
+        nn.init.zeros_(block.get_parameter("conv2.weight"))
+        assert torch.equal(block(x), x)
+
+
+@pytest.mark.parametrize(("size", "patches"), [(16, 16), (30, 64), (64, 256), (80, 25)])
+def test_a_transformer_sees_whole_patches_of_every_part(size: int, patches: int) -> None:
+    net = build("deit-tiny", 3, size).eval()
+    seen: list[torch.Size] = []
+    embed = next(m for n, m in net.named_modules() if n.endswith("patch_embed"))
+    embed.register_forward_hook(lambda m, i, out: seen.append(out.shape))
+    x = torch.rand(1, 3, size, size, requires_grad=True)
+    (gradient,) = torch.autograd.grad(net(x).square().sum(), x)
+    assert seen == [(1, patches, 192)]
+    assert (gradient.abs().sum(1) > 0).all()
+
+
+def test_a_transformer_has_second_derivatives() -> None:
+    net = build("deit-tiny", 3, 16).eval()
+    x = torch.rand(2, 3, 16, 16, requires_grad=True)
+    (gradient,) = torch.autograd.grad(net(x).square().sum(), x, create_graph=True)
+    (again,) = torch.autograd.grad(gradient.square().sum(), x)
+    assert (again != 0).any()
 
 
 @pytest.mark.parametrize("name", ["vgg-w16", "resnet10-w16", "resnet18"])
@@ -90,12 +154,6 @@ def test_weights_depend_on_the_seed_and_nothing_else() -> None:
 def test_small_nets_have_the_sizes_they_were_measured_with() -> None:
     sizes = {name: num_parameters(build(name, 10, 32)) for name in ("vgg-w16", "resnet10-w16")}
     assert sizes == {"vgg-w16": 73_178, "resnet10-w16": 308_826}
-
-
-def test_no_convolution_is_narrow_enough_to_crash() -> None:
-    for name in names():
-        convolutions = [m for m in build(name, 3, 32).modules() if isinstance(m, nn.Conv2d)]
-        assert all(c.in_channels >= 16 or c.in_channels == 3 for c in convolutions)
 
 
 def test_autocast_leaves_resizing_alone() -> None:

@@ -1,16 +1,17 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import AdamW, Optimizer
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from crafting.batch import Batch, PixelSplit, Split
+from crafting.batch import Batch, DeviceSplit, PixelSplit, Split, read_on
 from crafting.nets import Net, build
 from crafting.training import (
     EpochStats,
@@ -24,7 +25,7 @@ from crafting.training import (
     train,
 )
 
-CPU = torch.device("cpu")
+CPU, ELSEWHERE = torch.device("cpu"), torch.device("meta")
 SHORT = Recipe(epochs=2, batch_size=16)
 
 
@@ -180,7 +181,38 @@ def test_steps_use_the_schedule(split: PixelSplit) -> None:
     assert rates == pytest.approx([SHORT.rate((i + 1) / 6) for i in range(6)])
 
 
-@pytest.mark.parametrize("name", ["sep", "tap", "fast"])
+def test_a_warm_cosine_climbs_for_a_tenth_and_ends_at_zero() -> None:
+    recipe = Recipe(epochs=1, schedule="warm-cosine")
+    assert [recipe.rate(p) for p in (0.05, 0.1, 0.55, 1)] == pytest.approx([0.05, 0.1, 0.05, 0])
+
+
+def test_adamw_decays_matrices_and_kernels_alone() -> None:
+    recipe = named_recipe("vit", "deit-tiny", 1)
+    net = build("deit-tiny", 3, 16)
+    optimiser = recipe.optimiser_of(net)
+    assert isinstance(optimiser, AdamW)
+    decay = {id(p): g["weight_decay"] for g in optimiser.param_groups for p in g["params"]}
+    found = {name: decay[id(p)] for name, p in net.named_parameters()}
+    assert len(found) == len(decay)
+    for name, value in found.items():
+        free = name.endswith(("bias", "pos_embed", "cls_token")) or "norm" in name
+        assert value == (0 if free else 0.05), name
+
+
+def test_steps_of_every_group_use_the_schedule(split: PixelSplit) -> None:
+    rates: list[set[float]] = []
+
+    def step(net: nn.Module, optimiser: Optimizer) -> None:
+        rates.append({group["lr"] for group in optimiser.param_groups})
+
+    recipe = replace(named_recipe("vit", "deit-tiny", 2), batch_size=16)
+    _trained(split, recipe, hooks=Hooks(step=step))
+    assert all(len(each) == 1 for each in rates)
+    expected = [recipe.rate((i + 1) / 6) for i in range(6)]
+    assert [max(each) for each in rates] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["sep", "tap", "fast", "vit"])
 def test_named_recipes_train(name: str, split: PixelSplit) -> None:
     recipe = replace(named_recipe(name, "vgg-w16", 1), batch_size=16)  # type: ignore[arg-type]
     assert not _same(_net(), _trained(split, recipe))
@@ -203,3 +235,105 @@ def test_images_of_several_sizes_share_an_epoch(split: PixelSplit) -> None:
 
     check: Callable[[Split], Net] = lambda s: _trained(s)  # noqa: E731
     assert not check(Mixed()).training  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Floats:
+    """A split's rows as float32 on CPU and nothing else, as sources without an array give them."""
+
+    split: PixelSplit
+    num_classes: int = 3
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def batches(self, size: int, epoch: int | None = None) -> Iterator[Batch]:
+        for batch in self.split.batches(size, epoch):
+            at = np.searchsorted(self.split.rows, batch.rows.numpy())
+            x = torch.from_numpy(self.split.pixels[at].astype(np.float32) / np.float32(255))
+            yield Batch(batch.rows, x, batch.y)
+
+    def take(self, rows: Sequence[int]) -> Floats:
+        return Floats(self.split.take(rows))
+
+
+@dataclass
+class Moves(TorchDispatchMode):
+    """While open, the type and bytes of every tensor that goes to another device."""
+
+    seen: list[tuple[torch.dtype, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        kwargs = kwargs or {}
+        to = kwargs.get("device")
+        if func is torch.ops.aten._to_copy.default and to not in (None, args[0].device):
+            self.seen.append((args[0].dtype, args[0].nbytes))
+        return func(*args, **kwargs)
+
+
+def _some(split: PixelSplit) -> PixelSplit:
+    """Rows whose numbers are not their places, and not all of them."""
+    return replace(split, rows=split.rows * 3 + 1, seed=5).take(range(25, 145, 3))
+
+
+@pytest.mark.parametrize("most_held", [0, 10**9])
+def test_pixels_kept_or_fetched_make_the_same_net(split: PixelSplit, most_held: int) -> None:
+    some = _some(split)
+    assert len(some) == 40
+    expected = _trained(Floats(some))
+    assert _same(_trained(some), expected)
+    assert _same(_trained(read_on(CPU, some, most_held)), expected)
+
+
+@pytest.mark.parametrize("most_held", [0, 10**9])
+@pytest.mark.parametrize("epoch", [None, 0, 3])
+def test_kept_or_fetched_rows_are_those_of_the_split(
+    split: PixelSplit, most_held: int, epoch: int | None
+) -> None:
+    some = _some(split)
+    for kept in (read_on(CPU, some, most_held), read_on(CPU, split, most_held).take(range(7))):
+        of = some if len(kept) == len(some) else split.take(range(7))
+        pairs = list(zip(of.batches(6, epoch), kept.batches(6, epoch), strict=True))
+        for wanted, found in pairs:
+            assert torch.equal(wanted.rows, found.rows)
+            assert torch.equal(wanted.x, found.x)
+            assert torch.equal(wanted.labels(), found.labels())
+        assert sum(len(batch.rows) for batch, _ in pairs) == len(of) == len(kept)
+
+
+def test_pixels_cross_as_whole_numbers_and_once_where_they_fit(split: PixelSplit) -> None:
+    size = split.pixels.nbytes
+    for most_held, per_epoch in ((size, 0), (size - 1, size)):
+        with Moves() as moves:
+            there = read_on(ELSEWHERE, split, most_held)
+            first = sum(count for dtype, count in moves.seen if dtype == torch.uint8)
+            for _ in range(2):
+                for batch in there.batches(16, 0):
+                    assert batch.x.device == batch.labels().device == ELSEWHERE
+                    assert batch.x.dtype == torch.float32
+        crossed = sum(count for dtype, count in moves.seen if dtype == torch.uint8)
+        assert first == size - per_epoch
+        assert crossed == first + 2 * per_epoch
+        assert {dtype for dtype, _ in moves.seen} == {torch.uint8, torch.int64}
+
+
+def test_on_cpu_the_array_is_read_as_it_is(split: PixelSplit) -> None:
+    assert read_on(CPU, split) is split
+    other = Floats(split)
+    assert read_on(ELSEWHERE, other) is other
+    assert isinstance(read_on(ELSEWHERE, split), DeviceSplit)
+
+
+def test_unlabelled_rows_stay_unlabelled_elsewhere(split: PixelSplit) -> None:
+    there = read_on(ELSEWHERE, replace(split, targets=None))
+    assert all(batch.y is None for batch in there.batches(16))
+
+
+def test_crops_are_made_where_the_images_are() -> None:
+    with Moves() as moves:
+        moved = crop_and_flip(torch.empty(8, 3, 32, 32, device=ELSEWHERE))
+    assert (moved.device, moved.shape) == (ELSEWHERE, (8, 3, 32, 32))
+    assert moves.seen == [(torch.int64, 8 * 32 * 8)] * 2  # a row and a column number each

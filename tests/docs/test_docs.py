@@ -43,6 +43,15 @@ def test_the_changelog_names_every_method() -> None:
     assert not [name for name in methods() if f"`{name}`" not in changelog]
 
 
+def test_every_flag_is_explained_in_the_order_of_its_check() -> None:
+    from evaluation.flags import CHECKS
+
+    explained = re.findall(
+        r"^\| `([a-z-]+)` \|", (ROOT / "docs/flags.md").read_text(), re.MULTILINE
+    )
+    assert explained == list(CHECKS)
+
+
 def test_constraints_hold_names_and_versions_only() -> None:
     for line in (ROOT / "constraints.txt").read_text().splitlines():
         assert re.fullmatch(r"[A-Za-z0-9._-]+==[\w.]+", line), line

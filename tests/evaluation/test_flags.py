@@ -15,7 +15,7 @@ SOUND = [trial(), trial(seed=1)]
 
 
 def ids(trials: Any = None, **changes: Any) -> list[str]:
-    facts = {"num_classes": 10, "gate": Gate(), "license": "mit", "preset": "paper"} | changes
+    facts = {"gate": Gate(), "license": "mit", "preset": "paper"} | changes
     chosen = SOUND if trials is None else trials
     flags = raised(Doubted(trials=chosen, **facts))
     assert all(flag.text.endswith(".") for flag in flags)
@@ -35,6 +35,8 @@ def test_sound_figures_raise_no_flag() -> None:
     [
         ("victim-not-held-out", with_one(held_out=False)),
         ("clean-twin-weak", with_one(clean=0.31, protected=0.1, peak=0.1, renamed=0.1)),
+        ("clean-twin-moving", with_one(clean_drift=0.06)),
+        ("no-clean-twin", with_one(clean=None, clean_drift=None)),
         ("too-few-epochs", with_one(epochs=9)),
         ("too-few-epochs", with_one(drift=0.06)),
         ("peak-above-gate", with_one(peak=0.41)),
@@ -78,7 +80,7 @@ def test_new_rows_that_teach_nobody_anything_raise_no_flag() -> None:
 def test_new_rows_alone_are_told_in_figures() -> None:
     alone = {"rows": "new", "train_rows": 1500, "clean": 0.38}
     trials = [*SOUND, trial(protected=0.36, **alone), trial(seed=1, protected=0.37, **alone)]
-    (flag,) = raised(Doubted(trials, 10, Gate(), "mit", "paper"))
+    (flag,) = raised(Doubted(trials, Gate(), "mit", "paper"))
     assert flag.text == (
         "By themselves the 1,500 new rows teach vgg-w16 more than the gate would allow: up to "
         "37.0 %, where as many clean ones teach 38.0 %; the gate looks only at old and new rows "
@@ -130,9 +132,65 @@ def test_flags_follow_a_chosen_accuracy() -> None:
 
 def test_a_flag_names_its_victims_once() -> None:
     trials = [trial(victim="resnet18-w16", seed=seed, epochs=2) for seed in (0, 1)]
-    facts = Doubted(trials, 10, Gate(), "mit", "paper")
+    facts = Doubted(trials, Gate(), "mit", "paper")
     assert raised(facts)[0].text.startswith("resnet18-w16 trained for fewer")
 
 
 def test_ids_are_for_machines() -> None:
     assert all(name == name.lower() and " " not in name for name in CHECKS)
+
+
+def countered(name: str, **changes: Any) -> list[Any]:
+    return with_one(countermeasure=name, **changes)
+
+
+def test_labels_that_few_clean_images_swap_back_are_told() -> None:
+    for name in ("renamed", "refit-head:images=50"):
+        assert "labels-swapped-back" in ids(countered(name, protected=0.5))
+        assert "labels-swapped-back" not in ids(countered(name, protected=0.3))
+    assert "labels-swapped-back" not in ids(countered("jpeg", protected=0.5))
+
+
+def test_a_countermeasure_that_spoils_clean_training_is_told() -> None:
+    assert "countermeasure-spoils-twin" in ids(countered("dpsgd", clean=0.35, protected=0.1))
+    assert "countermeasure-spoils-twin" not in ids(countered("dpsgd", clean=0.45, protected=0.1))
+    # The same victim from the same seed is what it is held against.
+    other = [*SOUND, trial(countermeasure="dpsgd", clean=0.35, victim="resnet10-w16")]
+    assert "countermeasure-spoils-twin" not in ids(other)
+
+
+def test_protected_rows_that_add_to_clean_ones_are_told() -> None:
+    teaching = countered("mix-percent", clean=0.5, protected=0.55)
+    assert "mixed-rows-teach" in ids(teaching)
+    assert "mixed-rows-teach" not in ids(countered("mix-percent", clean=0.5, protected=0.51))
+
+
+def test_circumstances_are_no_countermeasures() -> None:
+    """Where half of the rows are clean, nothing is expected of the other half."""
+    assert "countermeasure-above-gate" not in ids(countered("mix-percent", protected=0.69))
+    assert "countermeasure-above-gate" in ids(countered("jpeg", protected=0.69))
+
+
+def test_seeds_that_differ_by_more_than_the_margin_are_told() -> None:
+    near = [trial(protected=0.30), trial(seed=1, protected=0.38)]
+    far = [trial(protected=0.10), trial(seed=1, protected=0.18)]
+    assert "spread-above-margin" in ids(near)
+    assert "spread-above-margin" not in ids(far)
+
+
+def test_a_release_without_labels_is_to_be_learnt_from_without_labels() -> None:
+    contrasted = [trial(countermeasure="simclr:clean=100")]
+    assert "unlabelled-not-contrasted" in ids(labelled=False)
+    assert "unlabelled-not-contrasted" not in ids(contrasted, labelled=False)
+    assert "unlabelled-not-contrasted" not in ids()
+
+
+def test_what_there_was_no_time_for_is_counted() -> None:
+    (flag,) = raised(Doubted(SOUND, Gate(), "mit", "paper", left_out=7))
+    assert flag.id == "left-out"
+    assert "7 of the trainings" in flag.text
+
+
+def test_without_a_clean_twin_nothing_is_above_the_gate() -> None:
+    alone = [trial(seed=seed, clean=None, clean_drift=None, protected=0.9) for seed in (0, 1)]
+    assert ids(alone) == ["no-clean-twin"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from trials import outcome
 
 from evaluation.gate import Gate
 from evaluation.integrity import Visibility
-from evaluation.report import SCHEMA, Report, Sample, report_on, table
-from evaluation.verify import Outcome
+from evaluation.report import SCHEMA, Report, Sample, Subject, report_on, table
+from evaluation.trial import Outcome
 
 Values = dict[str, Any]
 HEADER = (
@@ -28,21 +29,29 @@ HEADER = (
     "renamed",
 )
 
+SUBJECT = {field.name for field in fields(Subject)}
+
 
 def report(outcomes: list[Outcome] | None = None, **changes: Any) -> Report:
-    facts: Values = {
-        "surrogate_name": "resnet10-w16",
-        "num_classes": 10,
-        "gate": Gate(),
-        "visibility": Visibility(2, 1, 600, 8, 900, -3, 33.0, 1.9),
+    subject: Values = {
+        "name": "org/digits-protected",
+        "date": "2026-11-23",
+        "class_names": [f"class {k}" for k in range(10)],
+        "facts": {"rows": 5000, "method": "sep-fa-vr"},
         "preset": "quick",
         "license": "mit",
-        "release": {"rows": 5000, "method": "sep-fa-vr"},
+        "surrogate_name": "resnet10-w16",
+    }
+    facts: Values = {
+        "gate": Gate(),
+        "visibility": Visibility(2, 1, 600, 8, 900, -3, 33.0, 1.9),
         "hardware": {"cpu": "some", "cores": 2},
         "versions": {"torch": "2.15.0"},
     }
+    subject |= {name: changes.pop(name) for name in list(changes) if name in SUBJECT}
     both = [outcome("protected", 0.2, 0.4, 0.12), outcome("clean", 0.5, 0.6, 0.67)]
-    return report_on(both if outcomes is None else outcomes, **facts | changes)
+    chosen = both if outcomes is None else outcomes
+    return report_on(chosen, Subject(**subject), **facts | changes)
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +145,7 @@ def test_the_report_never_promises_security() -> None:
 def test_the_file_holds_everything(tmp_path: Path) -> None:
     report().save(tmp_path / "report.json")
     found = json.loads((tmp_path / "report.json").read_text())
-    assert found["schema_version"] == 2
+    assert found["schema_version"] == 3
     assert found["trials"][0]["protected"] == 0.12
     assert found["trials"][0]["rows"] == found["trainings"][0]["spec"]["rows"] == "release"
     assert found["trainings"][0]["dominant_shift"] == {"classes": 5, "share": 0.88}

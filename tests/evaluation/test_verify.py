@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 
 from crafting.batch import PixelSplit
-from evaluation.verify import Epoch, Outcome, TrialSpec, pair, run, schedule
+from crafting.training import Hooks
+from evaluation.countermeasures import Countermeasure, Setting
+from evaluation.trial import Epoch, Outcome, TrialSpec, pair, schedule
+from evaluation.verify import Splits, run
 
 CPU = torch.device("cpu")
 COLOURS = np.array([[220, 30, 30], [30, 220, 30], [30, 30, 220], [200, 200, 40]])
@@ -35,7 +39,11 @@ def spec(**changes: object) -> TrialSpec:
 def trained(train: PixelSplit, **changes: object) -> Outcome:
     told: list[float] = []
     outcome = run(
-        spec(**changes), train, coloured(80, 2), net_size=16, device=CPU, progress=told.append
+        spec(**changes),
+        Splits(train, coloured(80, 2)),
+        net_size=16,
+        device=CPU,
+        progress=told.append,
     )
     epochs = outcome.recipe.epochs
     assert told == [epoch / epochs for epoch in range(1, epochs + 1)]
@@ -121,13 +129,13 @@ def test_a_key_names_everything_that_decides_the_outcome() -> None:
 
 
 def test_a_key_follows_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    from evaluation import verify
+    from evaluation import trial
     from evaluation.victims import victim
 
     entry = victim("vgg-w16")
     changed = replace(entry, recipe_quick=replace(entry.recipe_quick, lr=0.3))
     before = spec().key("rows")
-    monkeypatch.setattr(verify, "victim", lambda name: changed)
+    monkeypatch.setattr(trial, "victim", lambda name: changed)
     assert spec().key("rows") != before
 
 
@@ -163,6 +171,7 @@ def test_trials_pair_protected_trainings_with_their_twins(
     assert (held.epochs, held.rows, held.train_rows) == (6, "release", 400)
     last = [epoch.test_accuracy for epoch in mislabelled.curve[-3:]]
     assert held.drift == max(last) - min(last)
+    assert held.clean_drift is not None
 
 
 @pytest.mark.parametrize("other", [{"countermeasure": "grayscale"}, {"rows": "new"}])
@@ -170,8 +179,9 @@ def test_a_twin_of_another_kind_is_no_twin(
     other: dict[str, str], clean: Outcome, mislabelled: Outcome
 ) -> None:
     alien = replace(clean, spec=spec(**other))
-    with pytest.raises(ValueError, match="has no clean twin"):
-        pair([alien, mislabelled])
+    (trial,) = pair([alien, mislabelled])
+    assert (trial.clean, trial.clean_peak, trial.clean_drift) == (None, None, None)
+    assert trial.protected == mislabelled.final
 
 
 def test_new_rows_alone_have_twins_of_their_own(clean: Outcome, mislabelled: Outcome) -> None:
@@ -179,3 +189,64 @@ def test_new_rows_alone_have_twins_of_their_own(clean: Outcome, mislabelled: Out
     few = replace(alone[1], final=0.38)
     trials = pair([mislabelled, clean, alone[0], few])
     assert [(t.rows, t.clean) for t in trials] == [("release", clean.final), ("new", 0.38)]
+
+
+def test_a_predictor_may_be_a_plain_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    def always_two(x: torch.Tensor) -> torch.Tensor:
+        return torch.eye(4)[torch.full((len(x),), 2)]
+
+    class Two(Countermeasure):
+        name = "two"
+
+        def hooks(self, setting: Setting) -> Hooks:
+            return Hooks(finish=lambda net, split, train: always_two)
+
+    monkeypatch.setattr("evaluation.verify.parse", lambda text: Two())
+    outcome = trained(coloured(40, 1), epochs=1)
+    assert np.array_equal(np.sum(outcome.confusion, axis=0), [0, 0, 80, 0])
+
+
+def test_where_the_loss_asks_for_no_class_nothing_was_right_or_wrong(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Featureless(Countermeasure):
+        name = "featureless"
+
+        def hooks(self, setting: Setting) -> Hooks:
+            return Hooks(loss=lambda net, x, y: net.features(x).square().mean())  # type: ignore[operator]
+
+    monkeypatch.setattr("evaluation.verify.parse", lambda text: Featureless())
+    outcome = trained(coloured(40, 1), epochs=1)
+    assert outcome.curve[0].train_accuracy is None
+    assert Outcome.from_json(json.loads(json.dumps(outcome.to_json()))) == outcome
+
+
+class Owning(Countermeasure):
+    """Keeps what it was given."""
+
+    name = "owning"
+    clean_images = 8  # type: ignore[assignment]
+    given: ClassVar[list[Setting]] = []
+
+    def hooks(self, setting: Setting) -> Hooks:
+        self.given.append(setting)
+        return Hooks()
+
+
+def test_clean_images_that_are_owned_are_not_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evaluation.verify.parse", lambda text: Owning())
+    outcome = trained(coloured(40, 1), epochs=1)
+    (setting,) = Owning.given
+    assert setting.owned is not None
+    rows, labels = setting.owned.numbered()
+    assert len(rows) == 8
+    assert np.bincount(labels).tolist() == [2, 2, 2, 2]
+    assert outcome.test_rows == 72
+
+
+def test_what_rows_do_not_have_is_told() -> None:
+    unlabelled = replace(coloured(40, 1), targets=None)
+    with pytest.raises(ValueError, match="the release has none: try simclr"):
+        trained(unlabelled)
+    with pytest.raises(ValueError, match="needs the clean images"):
+        trained(coloured(40, 1), countermeasure="mix-percent")

@@ -9,7 +9,7 @@ from evaluation.victims import VICTIMS, default_victims, is_held_out, victim
 
 
 def test_every_victim_is_a_net_that_can_be_built() -> None:
-    assert {entry.net for entry in VICTIMS.values()} <= set(names())
+    assert all(entry.net in names() for entry in VICTIMS.values())
     assert all(name == entry.name for name, entry in VICTIMS.items())
 
 
@@ -23,6 +23,33 @@ def test_full_recipe_is_that_of_the_paper() -> None:
     assert (recipe.epochs, recipe.batch_size, recipe.weight_decay) == (120, 128, 5e-4)
     rates = [recipe.rate((epoch - 0.5) / 120) for epoch in (1, 75, 76, 90, 91, 120)]
     assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+
+
+def test_large_images_meet_the_recipe_for_them() -> None:
+    rates = {name: victim(name).recipe("paper", net_size=224).lr for name in ("vgg16", "resnet50")}
+    assert rates == {"vgg16": 0.01, "resnet50": 0.1}
+    for name in ("vgg19", "densenet121"):
+        small, large = (victim(name).recipe("paper", net_size=size) for size in (64, 65))
+        assert (small.lr, small.weight_decay, large.weight_decay) == (0.1, 5e-4, 1e-4)
+    assert victim("vgg16").recipe("quick", net_size=224).weight_decay == 5e-4
+
+
+@pytest.mark.parametrize("preset", ["quick", "paper"])
+def test_the_transformer_is_trained_by_adamw_and_others_by_sgd(preset: str) -> None:
+    for size in (32, 224):
+        optimisers = {
+            name: entry.recipe(preset, net_size=size).optimiser  # type: ignore[arg-type]
+            for name, entry in VICTIMS.items()
+        }
+        assert optimisers.pop("deit-tiny") == "adamw"
+        assert set(optimisers.values()) == {"sgd"}
+
+
+def test_every_net_is_a_victim_and_the_cheapest_comes_first() -> None:
+    assert set(VICTIMS) == set(names())
+    costs = [entry.cost for entry in VICTIMS.values()]
+    assert costs == sorted(costs)
+    assert costs[0] == victim("vgg-w16").cost == 1
 
 
 def test_quick_recipe_takes_twenty_epochs_unless_told_otherwise() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from evaluation.verify import Epoch, Outcome, Trial, TrialSpec
+from evaluation.trial import Epoch, Outcome, Trial, TrialSpec
 
 
 def trial(**changes: Any) -> Trial:
@@ -15,6 +15,7 @@ def trial(**changes: Any) -> Trial:
         held_out=True,
         countermeasure="none",
         rows="release",
+        num_classes=10,
         train_rows=5000,
         seed=0,
         epochs=20,
@@ -28,6 +29,7 @@ def trial(**changes: Any) -> Trial:
         clean_renamed=0.7,
         clean_train_accuracy=0.8,
         drift=0.01,
+        clean_drift=0.01,
     )
     return replace(plain, **changes)
 

@@ -10,9 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from crafting.training import Hooks
-from evaluation.countermeasures import COUNTERMEASURES, Countermeasure, parse
+from crafting.training import Hooks, Recipe
+from evaluation.countermeasures import COUNTERMEASURES, Countermeasure, Setting, parse
 from evaluation.countermeasures.base import countermeasures
+
+SETTING = Setting(4, "protected", Recipe(epochs=1), torch.device("cpu"), seed=0)
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Dimmed(Countermeasure):
     share: float = 0.5
     rounds: int = 1
 
-    def hooks(self) -> Hooks:
+    def hooks(self, setting: Setting) -> Hooks:
         return Hooks(augment=lambda x, y: (x * self.share**self.rounds, y))
 
 
@@ -62,7 +64,8 @@ def test_mistakes_are_told_with_what_would_be_right(text: str, message: str) -> 
 
 @pytest.mark.usefixtures("dimmed")
 def test_parameters_reach_the_hooks() -> None:
-    x, _ = parse("dimmed:share=0.5,rounds=2").hooks().augment(torch.ones(1, 3, 2, 2), torch.ones(1))
+    hooks = parse("dimmed:share=0.5,rounds=2").hooks(SETTING)
+    x, _ = hooks.augment(torch.ones(1, 3, 2, 2), torch.ones(1))
     assert x.max() == 0.25
 
 
@@ -83,7 +86,7 @@ def test_grayscale_keeps_images_of_one_channel() -> None:
 
 
 def _augmented(x: Tensor) -> tuple[Tensor, Tensor]:
-    return parse("grayscale").hooks().augment(x, torch.arange(4))
+    return parse("grayscale").hooks(SETTING).augment(x, torch.arange(4))
 
 
 def test_every_countermeasure_has_defaults_and_says_what_it_does() -> None:

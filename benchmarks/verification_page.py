@@ -1,0 +1,244 @@
+"""docs/verification.md, written from what benchmarks.countermeasures measured."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+Figures = dict[str, Any]
+SETTINGS = ("relabel", "mix-percent", "class-wise", "noise-swap")
+_CHANCE = 0.1
+_STRONG = ("sep-fa-mi", "sep-fa-vr", "tap")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Every trial there is, by method, victim and countermeasure."""
+
+    trials: Sequence[Figures]
+
+    def of(self, method: str, victim: str, countermeasure: str) -> list[Figures]:
+        """The trials of all seeds."""
+        wanted = (method, victim, countermeasure)
+        keys = ("method", "victim", "countermeasure")
+        return [t for t in self.trials if tuple(t[key] for key in keys) == wanted]
+
+    def first(self, method: str, countermeasure: str) -> Figures | None:
+        """The training of vgg-w16 from seed 0."""
+        found = self.of(method, "vgg-w16", countermeasure)
+        return next((trial for trial in found if trial["seed"] == 0), None)
+
+    def restored(self, method: str, countermeasure: str) -> float | None:
+        """Which share of the accuracy that protection took this gives back: 0 where it does
+        nothing, 1 where the victim does as well as its clean twin."""
+        plain, tried = self.first(method, "none"), self.first(method, countermeasure)
+        if plain is None or tried is None:
+            return None
+        taken = tried["clean"] - plain["protected"]
+        return float((tried["protected"] - plain["protected"]) / taken) if taken > 0 else None
+
+
+def page(results: Figures, methods: Sequence[str], changes: Sequence[str]) -> str:
+    """The page, in Markdown."""
+    measured = Measured(results["trials"])
+    there = [name for name in methods if measured.first(name, "none")]
+    plain = [name for name in changes if not _is_setting(name)]
+    settings = [name for name in changes if _is_setting(name)]
+    return _TEXT.format(
+        **{name: results[name] for name in ("source", "rows", "budget", "preset")},
+        hardware="{cores} cores of {processor}".format_map(results["measured_on"]),
+        once=_table(measured, there, [name for name in plain if "at-" not in name]),
+        trained=_table(measured, there, [name for name in plain if "at-" in name]),
+        settings=_table(measured, there, settings),
+        seeds=_seeds(measured, there),
+        orderings=_orderings(measured, there),
+        missing=_missing(measured, methods, changes),
+    )
+
+
+def _is_setting(countermeasure: str) -> bool:
+    return countermeasure.partition(":")[0] in SETTINGS
+
+
+def _table(measured: Measured, methods: Sequence[str], changes: Iterable[str]) -> str:
+    """Each countermeasure: the clean twin, and what was learnt from each method's release."""
+    lines = []
+    for name in changes:
+        found = [measured.first(method, name) for method in methods]
+        if any(found):
+            clean = next(trial["clean"] for trial in found if trial)
+            lines.append([f"`{name}`", f"{clean:.1%}", *map(_shown, found)])
+    return _markdown(["countermeasure", "clean twin", *methods], lines)
+
+
+def _shown(trial: Figures | None) -> str:
+    return "-" if trial is None else f"{trial['protected']:.1%}"
+
+
+def _seeds(measured: Measured, methods: Sequence[str]) -> str:
+    """Mean and range where there are several seeds."""
+    groups: dict[tuple[str, str], dict[str, list[Figures]]] = defaultdict(dict)
+    for trial in measured.trials:
+        key = (trial["countermeasure"], trial["victim"])
+        groups[key][trial["method"]] = measured.of(trial["method"], key[1], key[0])
+    lines = []
+    for (countermeasure, victim), found in groups.items():
+        most = max(found.values(), key=len)
+        if len(most) > 1:
+            cells = [_span(found.get(method, []), "protected") for method in methods]
+            lines.append([f"`{countermeasure}`", victim, _span(most, "clean"), *cells])
+    if not lines:
+        return "Not measured yet.\n"
+    return _markdown(["countermeasure", "victim", "clean twin", *methods], lines)
+
+
+def _span(trials: Sequence[Figures], figure: str) -> str:
+    values = [trial[figure] for trial in trials]
+    if len(values) < 2:
+        return "-"
+    return f"{mean(values):.1%} ({min(values):.1%} to {max(values):.1%})"
+
+
+def _markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    rows = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return f"| {' | '.join(header)} |\n|{'---|' * len(header)}\n{rows}"
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """What is known from papers: the share of the lost accuracy that these give back, for these
+    methods, agrees with `expected`."""
+
+    text: str
+    methods: Sequence[str]
+    changes: Sequence[str]
+    agrees: Callable[[float], bool]
+
+
+_CLAIMS = (
+    _Claim(
+        "JPEG at quality 10 gives back at least half of what was lost",
+        _STRONG,
+        ("jpeg",),
+        lambda share: share >= 0.5,
+    ),
+    _Claim(
+        "UEraser gives back at least half of what was lost",
+        _STRONG,
+        ("ueraser-lite", "ueraser-max"),
+        lambda share: share >= 0.5,
+    ),
+    _Claim(
+        "cutout, cutmix and mixup give back less than a quarter",
+        _STRONG,
+        ("cutout", "cutmix", "mixup"),
+        lambda share: share < 0.25,
+    ),
+    _Claim(
+        "adversarial training at the protection's own radius gives back at least half",
+        _STRONG,
+        ("at-linf:radius=8.0,steps=3",),
+        lambda share: share >= 0.5,
+    ),
+)
+
+
+def _orderings(measured: Measured, methods: Sequence[str]) -> str:
+    """Each known ordering, and whether it comes out here."""
+    lines = []
+    plain = measured.first("random-noise", "none")
+    if plain is not None:
+        kept = plain["protected"] / plain["clean"]
+        verdict = "comes out" if kept > 0.9 else "does not come out"
+        shown = f"{plain['protected']:.1%} of {plain['clean']:.1%}"
+        lines.append(f"- *Random noise protects nothing*: {verdict} ({shown}).\n")
+    for claim in _CLAIMS:
+        lines.append(_checked(claim, measured, methods))
+    return "".join(lines)
+
+
+def _checked(claim: _Claim, measured: Measured, methods: Sequence[str]) -> str:
+    shares = {
+        (method, change): measured.restored(method, change)
+        for method in claim.methods
+        if method in methods
+        for change in claim.changes
+    }
+    known = {key: share for key, share in shares.items() if share is not None}
+    if not known:
+        return f"- *{claim.text}*: not measured yet.\n"
+    agreeing = sum(map(claim.agrees, known.values()))
+    verdict = "comes out" if agreeing == len(known) else "does not come out everywhere"
+    shown = ", ".join(
+        f"{method} `{change}` {share:.0%}" for (method, change), share in known.items()
+    )
+    return f"- *{claim.text}*: {verdict} ({shown}).\n"
+
+
+def _missing(measured: Measured, methods: Sequence[str], changes: Sequence[str]) -> str:
+    left = [
+        method
+        for method in methods
+        if any(measured.first(method, change) is None for change in changes)
+    ]
+    if not left:
+        return ""
+    return f"Not everything is measured yet for {', '.join(left)}: a dash stands there.\n"
+
+
+_TEXT = """# What breaks the protection
+
+{rows} training rows of {source}, protected within {budget} by each method (`{preset}` preset,
+seed 0); then victims are trained on the release as whoever downloads it might, and scored on
+clean test images after the last epoch (20 epochs). *Clean twin*: the same training on the
+unchanged rows. Trained on {hardware}. Written by `python -m benchmarks.countermeasures`;
+differences under about 3 points are noise between seeds.
+
+{missing}
+## Countermeasures
+
+vgg-w16, which has the surrogate's architecture, one seed. The closer a figure comes to that of
+the clean twin beside it, the more of the protection is undone; a countermeasure that lowers the
+clean twin costs the appropriator that accuracy. `renamed`, `refit-head`, `dfr`, `early-stop` use
+clean labelled images of the test split, which are then left out of the score. `finetune` needs
+weights from elsewhere and is not in the table.
+
+{once}
+## Training against perturbations
+
+Adversarial training (`at-linf`: radius in grey levels; `at-l2`: length over all pixels of an
+image in [0,1]), with 3 steps instead of 10, and `deconv-at`, the adaptive answer to convolutions.
+
+{trained}
+## Circumstances
+
+No answers to protection, but what happens where not all is as released. `mix-percent`: that share
+of the rows protected and the others clean; the clean twin trains on the clean remainder alone, so
+that a higher figure beside it means that protected rows still teach. `class-wise`: half of the
+classes protected, scored on these. `noise-swap`: every image carries the changes made for
+another.
+
+{settings}
+## Several seeds
+
+Mean and range.
+
+{seeds}
+## What is known, and whether it comes out here
+
+The shares are of the accuracy that protection took from vgg-w16: 0 % gives nothing back, 100 %
+all.
+
+{orderings}
+## In short
+
+Protection of this kind lives in detail that a network trained in the plain way follows more
+readily than what is in the picture. Whatever removes fine detail, or makes a network ignore it,
+gives accuracy back: strong compression, strong augmentation, training against perturbations.
+Whatever only cuts or mixes images leaves the detail in place. Clean labelled images help most:
+they tell when to stop, and which wrong name stands for which class. Each of these costs work and
+some accuracy, and none is stopped.
+"""

@@ -1,0 +1,219 @@
+"""What is asked of verification and what comes of it, as values.
+
+A trial is a training on protected rows beside its clean twin: the same victim, recipe and seed on
+the clean rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from crafting.registry import Preset
+from crafting.training import Recipe
+from evaluation.countermeasures import parse
+from evaluation.countermeasures.base import Data, kind_of
+from evaluation.victims import is_held_out, victim
+
+__all__ = ["Data", "Epoch", "Outcome", "Rows", "Trial", "TrialSpec", "pair", "schedule"]
+
+Rows = Literal["release", "new"]
+"""What a victim trains on: `release`, all rows that readers get or a sample of them; `new`, only
+the rows that this release adds."""
+_PROTOCOL = 2
+"""Part of every key: raised when the same training would be scored in another way."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialSpec:
+    """One training: who, against what, from which seed, on which rows."""
+
+    victim: str
+    countermeasure: str = "none"
+    seed: int
+    data: Data
+    preset: Preset
+    epochs: int | None = None
+    rows: Rows = "release"
+
+    @property
+    def recipe(self) -> Recipe:
+        own = victim(self.victim).recipe(self.preset, self.epochs)
+        return parse(self.countermeasure).recipe(own)
+
+    @property
+    def public(self) -> TrialSpec:
+        """As reports show it."""
+        return replace(self, countermeasure=parse(self.countermeasure).public)
+
+    def key(self, data_key: str) -> str:
+        """Names the outcome of this training on the data that `data_key` names."""
+        parts = [_PROTOCOL, asdict(self.public), asdict(self.recipe), data_key]
+        text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+    @property
+    def cost(self) -> float:
+        """Its time relative to one epoch of vgg-w16 on as many rows."""
+        factor = parse(self.countermeasure).cost
+        return victim(self.victim).cost * self.recipe.epochs * factor
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """After one epoch: loss and accuracy on the augmented training rows, as they were met (None
+    where the loss asks for no class), and the accuracy on the clean test rows (at most 5,000)."""
+
+    loss: float
+    train_accuracy: float | None
+    test_accuracy: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one training came to. Accuracies are fractions; final, renamed and confusion (K,K; row
+    true, column predicted) are those of the finished predictor on the clean test rows, and
+    train_accuracy is its accuracy on its own training rows, None where these have no labels."""
+
+    spec: TrialSpec
+    curve: tuple[Epoch, ...]
+    final: float
+    renamed: float
+    train_accuracy: float | None
+    confusion: tuple[tuple[int, ...], ...]
+    train_rows: int
+    test_rows: int
+    num_parameters: int
+    recipe: Recipe
+    seconds: float
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes it was scored on."""
+        return len(self.confusion)
+
+    @property
+    def peak(self) -> float:
+        """The best accuracy there was to find: at some epoch, or at the end."""
+        return max(self.final, *(epoch.test_accuracy for epoch in self.curve))
+
+    @property
+    def peak_epoch(self) -> int:
+        """The epoch of the best test accuracy, counted from 1."""
+        return 1 + int(np.argmax([epoch.test_accuracy for epoch in self.curve]))
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"peak": self.peak, "peak_epoch": self.peak_epoch}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Outcome:
+        known = {k: v for k, v in values.items() if k not in ("peak", "peak_epoch")}
+        known["spec"] = TrialSpec(**values["spec"])
+        milestones = tuple(values["recipe"]["milestones"])
+        known["recipe"] = Recipe(**values["recipe"] | {"milestones": milestones})
+        known["curve"] = tuple(Epoch(**epoch) for epoch in values["curve"])
+        known["confusion"] = tuple(tuple(row) for row in values["confusion"])
+        return cls(**known)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A victim trained on protected rows beside its clean twin; accuracies on the clean test rows
+    are fractions, those of the twin None where nobody had clean rows to train one on.
+
+    num_classes: of the test rows; train_rows: how many rows it trained on; train_accuracy: on
+    these, None where they have no labels; drift: how far the protected accuracy still moved over
+    the last three epochs, clean_drift that of the twin.
+    """
+
+    victim: str
+    held_out: bool
+    countermeasure: str
+    rows: Rows
+    num_classes: int
+    train_rows: int
+    seed: int
+    epochs: int
+    clean: float | None
+    protected: float
+    peak: float
+    peak_epoch: int
+    renamed: float
+    train_accuracy: float | None
+    clean_peak: float | None
+    clean_renamed: float | None
+    clean_train_accuracy: float | None
+    drift: float
+    clean_drift: float | None
+
+    @property
+    def chance(self) -> float:
+        """The accuracy of guessing."""
+        return 1 / self.num_classes
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing was done against the protection."""
+        return self.countermeasure == "none"
+
+    @property
+    def is_setting(self) -> bool:
+        """Whether not all of its rows were protected ones as they ship."""
+        return kind_of(self.countermeasure).is_setting
+
+
+def schedule(specs: Iterable[TrialSpec], world: int) -> list[list[TrialSpec]]:
+    """The trainings of each of `world` ranks: longest first, each to whoever is free first."""
+    shares: list[list[TrialSpec]] = [[] for _ in range(world)]
+    loads = [0.0] * world
+    for spec in sorted(specs, key=lambda spec: -spec.cost):
+        rank = loads.index(min(loads))
+        shares[rank].append(spec)
+        loads[rank] += spec.cost
+    return shares
+
+
+def pair(outcomes: Sequence[Outcome], surrogate_name: str | None = None) -> list[Trial]:
+    """Each training on protected rows with its clean twin, where there is one, in the order given.
+    surrogate_name: the net that the method trained, if any."""
+    clean = {o.spec: o for o in outcomes if o.spec.data == "clean"}
+    return [
+        _trial(outcome, clean.get(replace(outcome.spec, data="clean")), surrogate_name)
+        for outcome in outcomes
+        if outcome.spec.data == "protected"
+    ]
+
+
+def _trial(protected: Outcome, clean: Outcome | None, surrogate_name: str | None) -> Trial:
+    spec = protected.spec
+    return Trial(
+        victim=spec.victim,
+        held_out=is_held_out(victim(spec.victim), surrogate_name),
+        countermeasure=spec.countermeasure,
+        rows=spec.rows,
+        num_classes=protected.num_classes,
+        train_rows=protected.train_rows,
+        seed=spec.seed,
+        epochs=len(protected.curve),
+        clean=None if clean is None else clean.final,
+        protected=protected.final,
+        peak=protected.peak,
+        peak_epoch=protected.peak_epoch,
+        renamed=protected.renamed,
+        train_accuracy=protected.train_accuracy,
+        clean_peak=None if clean is None else clean.peak,
+        clean_renamed=None if clean is None else clean.renamed,
+        clean_train_accuracy=None if clean is None else clean.train_accuracy,
+        drift=_drift(protected),
+        clean_drift=None if clean is None else _drift(clean),
+    )
+
+
+def _drift(outcome: Outcome) -> float:
+    last = [epoch.test_accuracy for epoch in outcome.curve[-3:]]
+    return max(last) - min(last)

@@ -1,0 +1,1 @@
+"""Verifying what is published already, by whom it may be, and choosing among methods."""

@@ -1,0 +1,65 @@
+"""A verification becomes part of the dataset that it is about: a report, and a line on the card."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from cards.facts import Measured, Verification
+from cards.verified import add_verification
+from release import __version__
+from release.errors import HubRefused, InputError
+from release.publish import CARD, HeadMoved, Published, target_of
+from release.verification.verifier import Verified
+from release.workdir import Workdir
+
+_EDITS = 5
+"""How often the card is edited anew because somebody changed the dataset meanwhile."""
+
+
+def publish_verification(verified: Verified, workdir: Workdir) -> str:
+    """Readers of the release see the dated report, and a line about it on the card; returns where.
+    InputError where the dataset is not a release of this tool."""
+    plan = verified.plan
+    if not plan.facts:
+        raise InputError(
+            f"{plan.release} is not a release of this tool, so its card stays as it is: drop "
+            f"--publish (the report is in {verified.folder})"
+        )
+    name = f"hf://datasets/{plan.target}" if plan.on_hub else plan.target
+    target = target_of(name, name, patience=plan.hub_patience)
+    for _ in range(_EDITS):
+        after = target.published()
+        staged = _staged(verified, workdir, after)
+        try:
+            return target.add(staged, f"protect-release: verified {plan.date}", after)
+        except HeadMoved:
+            continue
+    raise HubRefused(
+        f"{plan.release} was changed {_EDITS} times while the report was added: run the same "
+        "command again; nothing is lost"
+    )
+
+
+def _staged(verified: Verified, workdir: Workdir, after: Published) -> Path:
+    """What is added, as readers will find it."""
+    making, plan = workdir.path / "verification", verified.plan
+    folder = f"reports/verified-{plan.date}"
+    shutil.rmtree(making, ignore_errors=True)
+    shutil.copytree(workdir.report, making / folder)
+    row = Verification(
+        date=plan.date,
+        tool=f"protect-release {__version__}",
+        report=f"{folder}/report.html",
+        sentence=_sentence(verified),
+        measured=[Measured(**summary._asdict()) for summary in verified.report.summaries],
+    )
+    (making / CARD).write_bytes(add_verification(after.readme, row).encode())
+    return making
+
+
+def _sentence(verified: Verified) -> str:
+    verdict, plan = verified.report.verdict, verified.plan
+    delivered = f", delivered as {plan.delivered_as}" if plan.delivered_as else ""
+    found = "nothing had a clean twin" if verdict is None else verdict.reason
+    return f"{found}{delivered}."

@@ -1,0 +1,287 @@
+"""From what a person asked for to a plan: reads release and clean dataset once, fills in every
+default, and refuses what cannot work before any hours are spent on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from release import choices, demand, machine
+from release.chain import Chain
+from release.check import check
+from release.errors import InputError
+from release.hub_client import be_patient
+from release.publish import Target, release_names, target_of
+from release.published import copy_of
+from release.source import Source, known_split, open_source, protected_split, test_split_of
+from release.staging import public_name
+from release.survey import Survey, survey
+from release.terminal import Terminal
+from release.verification.options import VerifyOptions
+from release.verification.plan import VerificationPlan
+from release.workdir import Workdir, default_workdir
+
+if TYPE_CHECKING:
+    from release.manifest import Manifest
+
+DEFAULT_COUNTERMEASURES = (
+    "none",
+    "cutmix",
+    "jpeg",
+    "grayscale",
+    "ueraser-lite",
+    "at-linf:steps=3",
+    "renamed",
+)
+"""One of each kind that minutes allow: mixing, compression, colour, strong augmentation, training
+against perturbations, and renaming the outputs."""
+WITHOUT_LABELS = ("simclr:clean=1000",)
+
+
+def workdir_of(options: VerifyOptions) -> Workdir:
+    """Where this verification is made."""
+    if options.workdir is not None:
+        return Workdir(Path(options.workdir).expanduser().resolve())
+    return Workdir(default_workdir(options.clean or "", f"verify {options.release}"))
+
+
+def resolve(options: VerifyOptions, workdir: Workdir, terminal: Terminal) -> VerificationPlan:
+    """The plan for these options, with everything surveyed; InputError says what cannot work,
+    ShardCorrupt which file of one of our releases is not what it was."""
+    assert options.release is not None
+    be_patient(options.hub_patience)
+    found = _find(options, options.release, workdir, terminal)
+    chosen = _chosen(options, found)
+    return VerificationPlan(
+        **_what(found),
+        **_rows(found, options),
+        **chosen,
+        seeds=options.seeds,
+        epochs=options.epochs,
+        max_accuracy=options.max_accuracy,
+        budget_minutes=options.budget_minutes,
+        date=datetime.now(UTC).date().isoformat(),
+        device=machine.device(),
+        workers=options.workers or machine.gpus() or machine.cores(),
+        max_restarts=options.max_restarts,
+        hub_patience=options.hub_patience,
+        versions=machine.versions(),
+    )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A release and the clean rows it is held against."""
+
+    target: Target
+    chain: Chain
+    source: Source
+    split: str
+    released: Survey
+    clean: Source | None
+    clean_split: str
+    originals: Survey | None
+    test: Source
+    test_split: str
+    test_rows: Survey
+
+
+def _find(options: VerifyOptions, release: str, workdir: Workdir, terminal: Terminal) -> _Found:
+    target = target_of(release, release, patience=options.hub_patience)
+    folder = copy_of(target)
+    chain = _whole_chain(folder, release, terminal)
+    source = _opened(str(folder), release, options)
+    split = protected_split(source, options.split)
+    clean = None if options.clean is None else _opened(options.clean, options.clean, options)
+    test = clean or source
+    scored = _test_split(test, split, options)
+    surveyed = _Surveys(workdir, terminal)
+    released = surveyed.of(source, split, "released")
+    demand.classes(source, released)
+    test_rows = surveyed.of(test, scored, "test")
+    originals, clean_split = None, ""
+    if clean is not None and (split in clean.splits or options.split is None):
+        clean_split = protected_split(clean, options.split)
+        originals = surveyed.of(clean, clean_split, "clean")
+        _demand_same_rows(source, released, clean, originals)
+    if test.label_column is None:
+        raise InputError(
+            f"the test rows of {test.spec} have no labels, so victims cannot be scored: name the "
+            "column with --label-column, or another --clean"
+        )
+    return _Found(
+        target, chain, source, split, released, clean, clean_split, originals, test, scored,
+        test_rows,
+    )  # fmt: skip
+
+
+def _whole_chain(folder: Path, name: str, terminal: Terminal) -> Chain:
+    """The releases of ours that lie there, each file what its manifest says; none for others'."""
+    paths = [f"releases/{path.name}" for path in (folder / "releases").glob("*.json")]
+    if not release_names(paths):
+        terminal.line(f"{name} is not a release of this tool: it is taken as it is")
+        return Chain()
+    with terminal.stage("check") as tell:
+        return check(folder, progress=tell)
+
+
+def _opened(where: str, spec: str, options: VerifyOptions) -> Source:
+    columns = {"image_column": options.image_column, "label_column": options.label_column}
+    try:
+        return open_source(where, ours_too=spec == options.release, **columns)  # type: ignore[arg-type]
+    except InputError as problem:
+        raise InputError(str(problem).replace(where, spec)) from None
+
+
+def _test_split(test: Source, split: str, options: VerifyOptions) -> str:
+    if options.test_split is not None:
+        return known_split(test, "--test-split", options.test_split)
+    found = test_split_of(test, split)
+    if found is None:
+        missing = "give the clean dataset with --clean" if options.clean is None else ""
+        raise InputError(
+            f"{options.clean or options.release} has no clean test split to score victims on: "
+            f"{missing or 'name one of its splits with --test-split'}"
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class _Surveys:
+    """Surveys of whole splits, each kept under its own name."""
+
+    workdir: Workdir
+    terminal: Terminal
+
+    def of(self, source: Source, split: str, name: str) -> Survey:
+        """What each row of the split is; InputError where it has none that can be used."""
+        with self.terminal.stage(f"survey {name}") as tell:
+            found = survey(source.bare(), split, self.workdir.survey(name), progress=tell)
+        if not found.good.any():
+            raise InputError(f"split {split!r} of {source.spec} has no row that can be read")
+        return found
+
+
+def _demand_same_rows(source: Source, released: Survey, clean: Source, originals: Survey) -> None:
+    """The k-th row of the release was made from the k-th clean row that can be released."""
+    if source.class_names and source.class_names != clean.class_names:
+        raise InputError(
+            f"the classes of {clean.spec} ({_few(clean.class_names)}) are not those of the release "
+            f"({_few(source.class_names)}): give the dataset that it was made from"
+        )
+    ours, theirs = released.rows(), originals.rows()
+    if len(theirs) < len(ours):
+        raise InputError(
+            f"{clean.spec} has {len(theirs)} rows and the release {len(ours)}: give the dataset "
+            "that it was made from"
+        )
+    if source.label_column is None:
+        return
+    different = released.labels[ours] != originals.labels[theirs[: len(ours)]]
+    if different.any():
+        row = int(np.flatnonzero(different)[0])
+        raise InputError(
+            f"the labels of {clean.spec} are not those of the release, first in row {row}: give "
+            "the dataset that it was made from, its rows in the same order"
+        )
+
+
+def _few(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def _what(found: _Found) -> dict[str, Any]:
+    """The release, and what it says of itself."""
+    first = found.chain.manifests[0] if found.chain.manifests else None
+    return {
+        "release": public_name(found.target.name, found.target.is_hub),
+        "target": found.target.name,
+        "on_hub": found.target.is_hub,
+        "facts": {} if first is None else dict(found.chain.last.plan),
+        "license": found.source.license,
+        "source_is_public": any(m.source_is_public for m in found.chain.manifests),
+        "surrogate_name": None if first is None else _surrogate_name(first),
+    }
+
+
+def _surrogate_name(manifest: Manifest) -> str | None:
+    from crafting.budget import parse
+    from crafting.registry import configure
+
+    made = manifest.plan
+    method = configure(made["method"], made["preset"], parse(made["budget"]), made["settings"])
+    return method.surrogate_name
+
+
+def _rows(found: _Found, options: VerifyOptions) -> dict[str, Any]:
+    """What victims train on and are scored on."""
+    there = len(found.released.rows())
+    own = found.chain.last.plan.get("net_size") if found.chain.manifests else None
+    return {
+        "source": found.source.to_json(),
+        "split": found.split,
+        "clean": None if found.originals is None else found.clean and found.clean.to_json(),
+        "clean_split": found.clean_split,
+        "test_source": found.test.to_json(),
+        "test_split": found.test_split,
+        "class_names": list(found.source.class_names or found.test.class_names),
+        "labelled": found.source.label_column is not None,
+        "rows": min(options.rows or there, there),
+        "delivered_as": _delivery(options.delivered_as),
+        "net_size": options.net_size or own or min(224, found.released.common_short_side()),
+    }
+
+
+def _delivery(text: str) -> str:
+    from evaluation.delivery import parse_delivery
+
+    try:
+        return str(parse_delivery(text))
+    except ValueError as problem:
+        raise InputError(f"--delivered-as: {problem}") from None
+
+
+def _chosen(options: VerifyOptions, found: _Found) -> dict[str, Any]:
+    """Who learns from the release, and by which means."""
+    preset = choices.preset(options.preset)
+    labelled = found.source.label_column is not None
+    has_clean = found.originals is not None
+    usual = DEFAULT_COUNTERMEASURES if labelled else WITHOUT_LABELS
+    tried = choices.countermeasures(options.countermeasure or usual, labelled, has_clean)
+    analyses = choices.analyses(options.analysis, has_clean)
+    _demand_possible(tried, analyses, labelled, has_clean)
+    return {
+        "preset": preset,
+        "victims": choices.victims(options.victim, preset),
+        "countermeasures": tried,
+        "analyses": analyses,
+    }
+
+
+def _demand_possible(
+    tried: list[str], analyses: list[str], labelled: bool, has_clean: bool
+) -> None:
+    from evaluation.analyses import parse as parse_analysis
+    from evaluation.countermeasures import parse
+
+    for text in analyses:
+        if parse_analysis(text).needs_clean and not has_clean:
+            raise InputError(
+                f"{text} compares with the clean images that the release was made from: give them "
+                "with --clean, or drop it"
+            )
+    for text in tried:
+        if parse(text).needs_labels and not labelled:
+            raise InputError(
+                f"the release has no labels, and {text} learns from labels: drop it, or try "
+                f"{WITHOUT_LABELS[0]}"
+            )
+        if parse(text).needs_twin and not has_clean:
+            raise InputError(
+                f"{text} needs the clean images that the release was made from: give them with "
+                "--clean, or drop it"
+            )

@@ -1,0 +1,273 @@
+"""Victims learn from something published, and a report says what they came to."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from release import cache, machine
+from release.errors import InputError
+from release.images import decode
+from release.launch import Launcher, opened
+from release.pages import COMPARED, PUBLISHED, write_page, write_report
+from release.source import Source
+from release.survey import Survey
+from release.terminal import Terminal, duration, now
+from release.training import Asked, Published
+from release.verification.options import VerifyOptions
+from release.verification.plan import VerificationPlan
+from release.verification.resolve import resolve
+from release.workdir import Workdir
+from release.worker import Order
+
+if TYPE_CHECKING:
+    from evaluation.analyses import Findings
+    from evaluation.integrity import Visibility
+    from evaluation.report import Report, Subject
+    from evaluation.trial import Outcome, TrialSpec
+
+_COMPARED_ROWS = 1000
+"""Rows that visibility is measured on: more change no digit that is shown."""
+_SHOWN = 16
+_COMPARED = 8
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What a verification came to: its report, and the folder it lies in."""
+
+    plan: VerificationPlan
+    report: Report
+    folder: Path
+
+
+class Verifier:
+    """One verification in one WORKDIR, by the ranks that `launcher` starts."""
+
+    def __init__(self, launcher: Launcher) -> None:
+        self.launcher = launcher
+        self.workdir = launcher.workdir
+        self.terminal = launcher.terminal
+
+    def run(self, options: VerifyOptions) -> Verified:
+        """Every training that is asked for and for which there is time was made, and the report
+        says what they came to; run again, what is finished is kept."""
+        with self._timed("plan"):
+            plan = resolve(options, self.workdir, self.terminal)
+            plan.save(self.workdir.verification)
+        with self._timed("cache"):
+            self._cache(plan)
+        with self._timed("verify"):
+            self._train(plan)
+        with self._timed("report"):
+            report = self._report(plan)
+            self._write(plan, report)
+        folder = self.workdir.report
+        if options.out is not None:
+            folder = Path(options.out).expanduser().resolve()
+            shutil.copytree(self.workdir.report, folder, dirs_exist_ok=True)
+        return Verified(plan, report, folder)
+
+    def _cache(self, plan: VerificationPlan) -> None:
+        """Everything that victims read is on disk at net size."""
+        released = Survey.load(self.workdir.survey("released"))
+        numbers = _drawn(released.rows(), plan.rows)
+        self._decoded(plan, plan.source, plan.split, "released", "protected", numbers, numbers)
+        if plan.clean is not None:
+            theirs = Survey.load(self.workdir.survey("clean")).rows()
+            rows = theirs[np.searchsorted(released.rows(), numbers)]
+            self._decoded(plan, plan.clean, plan.clean_split, "clean", "clean", rows, numbers)
+        test = Survey.load(self.workdir.survey("test")).rows()
+        self._decoded(plan, plan.test_source, plan.test_split, "test", "test", test, test)
+
+    def _decoded(
+        self,
+        plan: VerificationPlan,
+        source: dict[str, object],
+        split: str,
+        survey: str,
+        part: str,
+        rows: np.ndarray,
+        numbers: np.ndarray,
+    ) -> None:
+        from evaluation.delivery import parse_delivery
+
+        folder = self.workdir.cache(plan.data_key(), part)
+        if folder.exists():
+            return
+        with self.terminal.stage(f"cache {part}") as tell:
+            cache.build(
+                Source.from_json(source).bare(),
+                split=split,
+                survey=Survey.load(self.workdir.survey(survey)),
+                rows=rows,
+                numbers=numbers,
+                net_size=plan.net_size,
+                folder=folder,
+                num_classes=plan.num_classes,
+                seed=0,
+                # The clean test images are those that a model meets in use: they are not delivered.
+                delivered=parse_delivery("" if part == "test" else plan.delivered_as),
+                progress=tell,
+            )
+
+    def _train(self, plan: VerificationPlan) -> None:
+        ground = Published(plan, self.workdir)
+        missing = [spec for spec in plan.trials() if not ground.path(spec).exists()]
+        asked = [text for text in plan.analyses if not ground.analysis_path(text).exists()]
+        if not missing and not asked:
+            return
+        minutes = plan.budget_minutes
+        deadline = None if minutes is None else time.time() + 60 * minutes
+        Asked(missing, asked, deadline).save(self.workdir.asked_trials)
+        ranks = max(1, min(plan.workers, len(missing) + len(asked)))
+        threads = 1 if plan.device == "cpu" else 4
+        order = Order(
+            "verify-release", str(self.workdir.path), threads, plan.device, plan.hub_patience
+        )
+        self.launcher.run(order, ranks=ranks, unit="trainings", max_restarts=plan.max_restarts)
+
+    def _report(self, plan: VerificationPlan) -> Report:
+        from evaluation.report import Gate, report_on
+
+        ground = Published(plan, self.workdir)
+        done, left_out = _found(plan.trials(), ground)
+        if not any(outcome.spec.data == "protected" for outcome in done):
+            raise InputError(
+                f"no training ended within --budget-minutes {plan.budget_minutes}: allow more; "
+                "what is finished is kept"
+            )
+        return report_on(
+            done,
+            self._subject(plan),
+            gate=Gate(max_accuracy=plan.max_accuracy),
+            visibility=self._visibility(plan),
+            hardware=machine.hardware(plan.device, plan.workers),
+            versions=plan.versions,
+            left_out=left_out,
+            analyses=_findings(plan, ground),
+        )
+
+    def _subject(self, plan: VerificationPlan) -> Subject:
+        from evaluation.report import Subject
+
+        return Subject(
+            name=plan.release,
+            date=plan.date,
+            class_names=plan.class_names,
+            facts=plan.facts | {"split": plan.split, "verified_rows": plan.rows},
+            preset=plan.preset,
+            license=plan.license,
+            surrogate_name=plan.surrogate_name,
+            delivered_as=plan.delivered_as,
+            labelled=plan.labelled,
+            source_is_public=plan.source_is_public,
+        )
+
+    def _write(self, plan: VerificationPlan, report: Report) -> None:
+        """The report as JSON and as a page, for everybody; with clean pixels for the owner."""
+        from cards.plots import contact_sheet, protected_sheet
+
+        folder, private = self.workdir.report, self.workdir.private
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        private.mkdir(exist_ok=True, mode=0o700)
+        images = [after for _, after in self._images(plan, _SHOWN)]
+        protected_sheet(images, folder / "images.png")
+        pairs = [pair for pair in self._images(plan, _COMPARED) if pair[0] is not None]
+        compared = {}
+        if pairs:
+            before, after = zip(*pairs, strict=True)
+            contact_sheet(before, after, private / "compared.png")
+            compared = {COMPARED: (private / "compared.png").read_bytes()}
+        write_report(report, folder, {PUBLISHED: (folder / "images.png").read_bytes()})
+        write_page(report, private / "report.html", compared)
+
+    def _visibility(self, plan: VerificationPlan) -> Visibility | None:
+        """How far the images, as they are stored, lie from the clean ones; None where there are no
+        clean ones, or they have other shapes."""
+        from evaluation.integrity import measure
+
+        if plan.clean is None:
+            return None
+        pairs = self._images(plan, _COMPARED_ROWS)
+        clean = [before for before, _ in pairs if before is not None]
+        protected = [after for _, after in pairs]
+        if [image.shape for image in clean] != [image.shape for image in protected]:
+            return None
+        return measure(clean, protected)
+
+    def _images(
+        self, plan: VerificationPlan, count: int
+    ) -> list[tuple[np.ndarray | None, np.ndarray]]:
+        """The first rows as they are stored: clean, where there is a clean one, and released."""
+        released = _first(plan.source, plan.split, self._survey("released"), count)
+        if plan.clean is None:
+            return [(None, image) for image in released]
+        clean = _first(plan.clean, plan.clean_split, self._survey("clean"), count)
+        return list(zip(clean, released, strict=False))
+
+    def _survey(self, name: str) -> Survey:
+        return Survey.load(self.workdir.survey(name))
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        started = now()
+        yield
+        self.workdir.note_seconds(stage, now() - started)
+        self.terminal.line(f"{stage}: {duration(now() - started)}")
+
+
+@contextmanager
+def open_verifier(workdir: Workdir, terminal: Terminal) -> Iterator[Verifier | None]:
+    """The verifier of a locked WORKDIR; None on a rank that follows one."""
+    with opened(workdir, terminal) as launcher:
+        yield None if launcher is None else Verifier(launcher)
+
+
+def _drawn(rows: np.ndarray, count: int) -> np.ndarray:
+    """So many of the rows, ascending, the same ones each time."""
+    if len(rows) <= count:
+        return rows
+    return np.sort(np.random.default_rng(0).choice(rows, count, replace=False))
+
+
+def _first(source: dict[str, object], split: str, found: Survey, count: int) -> list[np.ndarray]:
+    """The pixels (H,W,C) of the first rows that can be read."""
+    rows = found.rows()[:count]
+    wanted = {int(row) for row in rows}
+    stored = Source.from_json(source).bare().rows(split, 0, int(rows[-1]) + 1)
+    return [decode(row.image).pixels for row in stored if row.number in wanted]
+
+
+def _found(specs: Sequence[TrialSpec], ground: Published) -> tuple[list[Outcome], list[TrialSpec]]:
+    """What was made of the trainings that were asked for, and those that were not made."""
+    from evaluation.trial import Outcome
+
+    done, left_out = [], []
+    for spec in specs:
+        path = ground.path(spec)
+        if path.exists():
+            done.append(Outcome.from_json(json.loads(path.read_text())))
+        else:
+            left_out.append(spec)
+    return done, left_out
+
+
+def _findings(plan: VerificationPlan, ground: Published) -> dict[str, Findings]:
+    from evaluation.analyses import Findings
+
+    paths = {text: ground.analysis_path(text) for text in plan.analyses}
+    return {
+        text: Findings(**json.loads(path.read_text()))
+        for text, path in paths.items()
+        if path.exists()
+    }

@@ -1,0 +1,313 @@
+"""`verify RELEASE`: what victims learn from something that is published already."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from clean_data import Run, write_split
+from hub_source import CHEAP, SOURCE, TARGET, Digits, of_four, put_rows
+
+from evaluation.report import SCHEMA
+from tests.hub.server import Hub
+
+ROWS, TESTED = 64, 40
+FAST = ("--victim", "vgg-w16", "--epochs", "1", "--workers", "1", "--json")
+
+
+@dataclass(frozen=True)
+class Given:
+    """A clean dataset, a release of it, and a verification that ran out of time before another
+    finished it and published."""
+
+    clean: Path
+    release: Path
+    workdir: Path
+    out: Path
+    hurried: dict[str, Any]
+    told: dict[str, Any]
+
+
+def verify(run: Run, *arguments: object, code: int = 0) -> Any:
+    """What the command says: its JSON, or the one line of an error."""
+    result = run("verify", *arguments)
+    assert result.exit_code == code, result.output
+    if code == 0:
+        return json.loads(result.stdout)
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    return line
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory, digits: Digits) -> Path:
+    pixels, labels = of_four(digits)
+    folder = tmp_path_factory.mktemp("originals")
+    write_split(folder / "data/train-0.parquet", pixels[:ROWS], labels[:ROWS])
+    tests = slice(ROWS, ROWS + TESTED)
+    write_split(folder / "data/test-0.parquet", pixels[tests], labels[tests])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def given(run: Run, clean: Path, tmp_path_factory: pytest.TempPathFactory) -> Given:
+    home = tmp_path_factory.mktemp("verified")
+    release, workdir, out = home / "release", home / "work", home / "report"
+    pushed = run("push", clean, "--to", release, "--workdir", home / "push", *CHEAP)
+    assert pushed.exit_code == 0, pushed.output
+    asked = (
+        *(release, "--clean", clean, "--workdir", workdir, "--out", out, *FAST),
+        *("--countermeasure", "none", "--countermeasure", "renamed", "--analysis", "csd"),
+        *("--delivered-as", "jpeg:90"),
+    )
+    # The first training is made in any case.
+    hurried = verify(run, *asked, "--budget-minutes", "0")
+    told = verify(run, *asked, "--publish")
+    return Given(clean, release, workdir, out, hurried, told)
+
+
+def test_what_tells_most_comes_first_and_the_rest_is_named(given: Given) -> None:
+    assert given.hurried["left_out"] >= 2
+    assert [trial["countermeasure"] for trial in given.hurried["trials"]] == ["none"]
+    assert "left-out" in given.hurried["flags"]
+
+
+def test_the_rest_is_made_when_it_is_run_again(given: Given) -> None:
+    told = given.told
+    assert told["left_out"] == 0
+    assert [trial["countermeasure"] for trial in told["trials"]] == ["none", "renamed"]
+    assert told["trials"][0] | {"clean": None} == given.hurried["trials"][0] | {"clean": None}
+    assert all(0 <= trial["clean"] <= 1 for trial in told["trials"])
+    assert (told["rows"], told["delivered_as"]) == (ROWS, "jpeg:90")
+    assert told["analyses"]["csd"]["noise"] > 0
+
+
+def test_the_report_fits_its_schema_and_says_where_it_is_from(given: Given) -> None:
+    report = json.loads((given.out / "report.json").read_text())
+    jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text())).validate(report)
+    assert report["name"] == "release"
+    assert report["delivered_as"] == "jpeg:90"
+    assert report["class_names"] == ["none", "one", "two", "3"]
+    assert [found["analysis"] for found in report["analyses"]] == ["csd"]
+    assert report["visibility"]["max_level"] == 8
+    assert report["release"]["method"] == "random-noise"
+
+
+def test_no_path_and_no_clean_pixel_is_in_what_everybody_reads(given: Given) -> None:
+    page = (given.out / "report.html").read_text()
+    report = (given.out / "report.json").read_text()
+    assert str(given.release.parent) not in page + report
+    assert str(given.clean) not in page + report
+    private = given.workdir / "private/report.html"
+    assert private.stat().st_mode & 0o077 == 0
+    assert "for the owner alone" in private.read_text()
+    assert "for the owner alone" not in page
+
+
+def test_the_report_is_added_to_the_release_which_stays_whole(run: Run, given: Given) -> None:
+    (folder,) = (given.release / "reports").glob("verified-*")
+    assert {path.name for path in folder.iterdir()} == {"report.json", "report.html", "images.png"}
+    card = (given.release / "README.md").read_text()
+    assert card.count("## Verified again") == 1
+    assert f"reports/{folder.name}/report.html" in card
+    assert run("check", given.release).exit_code == 0
+
+
+def test_publishing_twice_on_a_day_changes_nothing(run: Run, given: Given) -> None:
+    before = (given.release / "README.md").read_text()
+    verify(
+        run,
+        *(given.release, "--clean", given.clean, "--workdir", given.workdir, *FAST, "--publish"),
+        *("--countermeasure", "none", "--countermeasure", "renamed", "--analysis", "csd"),
+        *("--delivered-as", "jpeg:90"),
+    )
+    assert (given.release / "README.md").read_text() == before
+
+
+@pytest.fixture
+def foreign(tmp_path: Path, digits: Digits) -> Path:
+    """A dataset of somebody else, with a test split."""
+    pixels, labels = of_four(digits)
+    noisy = pixels[:ROWS] ^ 1
+    write_split(tmp_path / "foreign/data/train-0.parquet", noisy, labels[:ROWS])
+    tests = slice(ROWS, ROWS + TESTED)
+    write_split(tmp_path / "foreign/data/test-0.parquet", pixels[tests], labels[tests])
+    return tmp_path / "foreign"
+
+
+def test_a_release_of_others_is_scored_on_its_own_test_split(
+    run: Run, foreign: Path, tmp_path: Path
+) -> None:
+    told = verify(run, foreign, "--countermeasure", "none", "--workdir", tmp_path / "work", *FAST)
+    (trial,) = told["trials"]
+    assert (trial["clean"], told["holds"]) == (None, None)
+    assert "no-clean-twin" in told["flags"]
+    report = json.loads((tmp_path / "work/report/report.json").read_text())
+    assert (report["visibility"], report["verdict"]) == (None, None)
+
+
+def test_only_releases_of_ours_get_a_line_on_their_card(
+    run: Run, foreign: Path, tmp_path: Path
+) -> None:
+    line = verify(
+        run,
+        *(foreign, "--countermeasure", "none", "--workdir", tmp_path / "work", *FAST),
+        "--publish",
+        code=2,
+    )
+    assert "is not a release of this tool" in line
+    assert not (foreign / "reports").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--victim", "vgg-w61"], "vgg-w16"),
+        (["--countermeasure", "jpg"], "did you mean jpeg"),
+        (["--countermeasure", "jpeg:qality=3"], "did you mean quality"),
+        (["--analysis", "cds"], "did you mean csd"),
+        (["--delivered-as", "resise:3"], "did you mean resize"),
+        (["--split", "validation"], "no split 'validation'"),
+        (["--test-split", "tset"], "no split 'tset'"),
+        (["--preset", "fast"], "paper or quick"),
+        (["--label-column", "class"], "class"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_what_is_not_known_is_refused(
+    run: Run, given: Given, tmp_path: Path, options: list[str], says: str
+) -> None:
+    asked = (given.release, "--clean", given.clean, "--workdir", tmp_path)
+    assert says in verify(run, *asked, *options, code=2)
+
+
+def test_without_clean_test_rows_nothing_can_be_scored(
+    run: Run, given: Given, tmp_path: Path
+) -> None:
+    line = verify(run, given.release, "--workdir", tmp_path, code=2)
+    assert "no clean test split to score victims on: give the clean dataset with --clean" in line
+
+
+@pytest.mark.parametrize("option", ["--countermeasure", "--analysis"])
+def test_what_needs_the_clean_images_says_so(
+    run: Run, foreign: Path, tmp_path: Path, option: str
+) -> None:
+    name = "mix-percent" if option == "--countermeasure" else "csd"
+    line = verify(run, foreign, option, name, "--workdir", tmp_path / "work", code=2)
+    assert "give them with --clean" in line
+
+
+def test_other_labels_than_the_clean_ones_are_refused(
+    run: Run, given: Given, tmp_path: Path, digits: Digits
+) -> None:
+    pixels, labels = of_four(digits)
+    other = labels[:ROWS].copy()
+    other[5] = (other[5] + 1) % 4
+    write_split(tmp_path / "other/data/train-0.parquet", pixels[:ROWS], other)
+    write_split(tmp_path / "other/data/test-0.parquet", pixels[ROWS:99], labels[ROWS:99])
+    asked = (given.release, "--clean", tmp_path / "other", "--workdir", tmp_path / "work")
+    assert "not those of the release, first in row 5" in verify(run, *asked, code=2)
+
+
+def test_fewer_clean_rows_than_released_ones_are_refused(
+    run: Run, given: Given, tmp_path: Path, digits: Digits
+) -> None:
+    pixels, labels = of_four(digits)
+    write_split(tmp_path / "few/data/train-0.parquet", pixels[:20], labels[:20])
+    write_split(tmp_path / "few/data/test-0.parquet", pixels[ROWS:99], labels[ROWS:99])
+    asked = (given.release, "--clean", tmp_path / "few", "--workdir", tmp_path / "work")
+    assert "has 20 rows and the release 64" in verify(run, *asked, code=2)
+
+
+def test_a_release_of_one_class_is_refused(run: Run, tmp_path: Path, digits: Digits) -> None:
+    pixels, labels = of_four(digits)
+    alike = pixels[labels == 1][:20]
+    folder = tmp_path / "alike"
+    write_split(folder / "data/train-0.parquet", alike, np.ones(20, dtype=np.int64))
+    write_split(folder / "data/test-0.parquet", pixels[:20], labels[:20])
+    line = verify(run, folder, "--workdir", tmp_path / "work", code=2)
+    assert "only one class (one)" in line
+
+
+def test_an_empty_split_is_refused(run: Run, tmp_path: Path, digits: Digits) -> None:
+    pixels, labels = of_four(digits)
+    folder = tmp_path / "empty"
+    write_split(folder / "data/train-0.parquet", pixels[:20], labels[:20])
+    write_split(folder / "data/test-0.parquet", pixels[:0], labels[:0])
+    assert "has no rows" in verify(run, folder, "--workdir", tmp_path / "work", code=2)
+
+
+def test_a_corrupt_shard_of_ours_is_told_apart(run: Run, given: Given, tmp_path: Path) -> None:
+    import shutil
+
+    spoilt = tmp_path / "spoilt"
+    shutil.copytree(given.release, spoilt)
+    (shard,) = spoilt.glob("data/train/*.parquet")
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(bytes(content))
+    line = verify(run, spoilt, "--clean", given.clean, "--workdir", tmp_path / "work", code=6)
+    assert "is not the file that its manifest describes" in line
+
+
+def test_nothing_is_no_release(run: Run, tmp_path: Path) -> None:
+    assert "neither a folder nor a Hub id" in verify(run, tmp_path / "nothing", code=2)
+    assert "verify takes a published RELEASE" in verify(run, code=2)
+
+
+@pytest.fixture
+def on_hub(hub: Hub, run: Run, digits: Digits, tmp_path: Path) -> Hub:
+    put_rows(hub, SOURCE, "data/train-0.parquet", digits, slice(0, ROWS), tmp_path)
+    tests = slice(ROWS, ROWS + TESTED)
+    put_rows(hub, SOURCE, "data/test-0.parquet", digits, tests, tmp_path)
+    pushed = run("push", SOURCE, "--workdir", tmp_path / "push", *CHEAP)
+    assert pushed.exit_code == 0, pushed.output
+    return hub
+
+
+def test_a_release_on_the_hub_is_verified_and_gets_one_commit(
+    run: Run, on_hub: Hub, tmp_path: Path
+) -> None:
+    repo = on_hub.repo(TARGET)
+    before = len(repo.commits("main"))
+    asked = (TARGET, "--clean", SOURCE, "--countermeasure", "none", *FAST)
+    # Somebody edits the card between the look and the commit: it is edited anew.
+    edited = repo.read("main", "README.md") + b"\n## Thanks\n"
+    on_hub.faults.meanwhile("commit", lambda: repo.put({"README.md": edited}), nth=1)
+    told = verify(run, *asked, "--workdir", tmp_path / "work", "--publish")
+    assert told["release"] == TARGET
+    assert "/commit/" in told["published"]
+    assert len(repo.commits("main")) == before + 2
+    card = repo.read("main", "README.md").decode()
+    assert "## Verified again" in card
+    assert "## Thanks" in card
+    paths = repo.files("main")
+    assert sum(path.startswith("reports/verified-") for path in paths) == 3
+
+
+@pytest.fixture
+def unlabelled(clean: Path, tmp_path: Path) -> Path:
+    """The images of the clean dataset without their labels."""
+    from datasets import load_dataset
+
+    rows = load_dataset("parquet", data_files=str(clean / "data/train-0.parquet"), split="train")
+    (tmp_path / "unlabelled/data").mkdir(parents=True)
+    rows.remove_columns("label").to_parquet(tmp_path / "unlabelled/data/train-0.parquet")
+    return tmp_path / "unlabelled"
+
+
+def test_a_release_without_labels_is_learnt_from_without_labels(
+    run: Run, unlabelled: Path, clean: Path, tmp_path: Path
+) -> None:
+    asked = (unlabelled, "--clean", clean, "--workdir", tmp_path / "work", *FAST)
+    told = verify(run, *asked)
+    (trial,) = told["trials"]
+    assert trial["countermeasure"] == "simclr:clean=1000"
+    assert told["holds"] is not None
+    assert "unlabelled-not-contrasted" not in told["flags"]
+    line = verify(run, *asked, "--countermeasure", "none", code=2)
+    assert "none learns from labels: drop it, or try simclr:clean=1000" in line
