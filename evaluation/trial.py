@@ -31,7 +31,8 @@ _PROTOCOL = 2
 
 @dataclass(frozen=True, kw_only=True)
 class TrialSpec:
-    """One training: who, against what, from which seed, on which rows."""
+    """One training: who, against what, from which seed, on which rows, at how many pixels a side
+    (which decides between the recipes for small and for large images)."""
 
     victim: str
     countermeasure: str = "none"
@@ -40,10 +41,11 @@ class TrialSpec:
     preset: Preset
     epochs: int | None = None
     rows: Rows = "release"
+    net_size: int = 32
 
     @property
     def recipe(self) -> Recipe:
-        own = victim(self.victim).recipe(self.preset, self.epochs)
+        own = victim(self.victim).recipe(self.preset, self.epochs, self.net_size)
         return parse(self.countermeasure).recipe(own)
 
     @property
@@ -53,7 +55,9 @@ class TrialSpec:
 
     def key(self, data_key: str) -> str:
         """Names the outcome of this training on the data that `data_key` names."""
-        parts = [_PROTOCOL, asdict(self.public), asdict(self.recipe), data_key]
+        spec = asdict(self.public)
+        del spec["net_size"]  # `data_key` names the pixels, the recipe what follows from them
+        parts = [_PROTOCOL, spec, asdict(self.recipe), data_key]
         text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 

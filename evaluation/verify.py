@@ -42,7 +42,6 @@ def run(
     spec: TrialSpec,
     splits: Splits,
     *,
-    net_size: int,
     device: torch.device,
     progress: Callable[[float], None],
 ) -> Outcome:
@@ -58,7 +57,7 @@ def run(
         num_classes, spec.data, spec.recipe, device, spec.seed, twin=splits.twin, owned=owned
     )
     test = tried.scored(test)
-    net = build(victim(spec.victim).net, tried.outputs(num_classes), net_size, _seed(spec))
+    net = build(victim(spec.victim).net, tried.outputs(num_classes), spec.net_size, _seed(spec))
     answers = _Folded(tried, net)
     training = _Training(spec, answers, _for_curve(test, len(splits.train)), device, progress)
     answers.ask(

@@ -223,6 +223,7 @@ class ReleasePlan:
                 preset=self.preset,
                 epochs=self.victim_epochs if rows == "release" else self._epochs_alone(victim),
                 rows=rows,
+                net_size=self.net_size,
             )
             for rows in self._trained_on()
             for victim in self.victims

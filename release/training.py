@@ -58,9 +58,6 @@ class Asked:
 class Ground(Protocol):
     """The images that victims of one plan train on and are scored on."""
 
-    @property
-    def net_size(self) -> int: ...
-
     def splits(self, spec: TrialSpec) -> Splits:
         """What this training needs."""
         ...
@@ -115,7 +112,7 @@ def _train_one(
     if path.exists():
         return
     splits = ground.splits(spec)
-    outcome = run(spec, splits, net_size=ground.net_size, device=rank.device, progress=progress)
+    outcome = run(spec, splits, device=rank.device, progress=progress)
     write_private(path, json.dumps(outcome.to_json()))
 
 
@@ -139,10 +136,6 @@ class Planned:
 
     plan: ReleasePlan
     workdir: Workdir
-
-    @property
-    def net_size(self) -> int:
-        return self.plan.net_size
 
     def path(self, spec: TrialSpec) -> Path:
         return self.workdir.trial(self.plan.trial_key(spec))
@@ -206,10 +199,6 @@ class Published:
     plan: VerificationPlan
     workdir: Workdir
 
-    @property
-    def net_size(self) -> int:
-        return self.plan.net_size
-
     def path(self, spec: TrialSpec) -> Path:
         return self.workdir.trial(self.plan.trial_key(spec))
 
@@ -232,7 +221,7 @@ class Published:
             protected=self.protected,
             clean=self.clean,
             test=self.test,
-            net_size=self.net_size,
+            net_size=self.plan.net_size,
             preset=self.plan.preset,
             device=rank.device,
             seed=0,

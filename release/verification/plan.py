@@ -103,6 +103,7 @@ class VerificationPlan:
                 data=data,  # type: ignore[arg-type]
                 preset=self.preset,
                 epochs=self.epochs,
+                net_size=self.net_size,
             )
             for seed, victim, countermeasure in sorted(pairs, key=self._information)
             for data in kinds

@@ -94,6 +94,10 @@ def _find(options: VerifyOptions, release: str, workdir: Workdir, terminal: Term
     target = target_of(release, release, patience=options.hub_patience)
     folder = copy_of(target)
     chain = _whole_chain(folder, release, terminal)
+    if options.publish and not chain.manifests:
+        raise InputError(
+            f"{release} is not a release of this tool, so its card stays as it is: drop --publish"
+        )
     source = _opened(str(folder), release, options)
     split = protected_split(source, options.split)
     clean = None if options.clean is None else _opened(options.clean, options.clean, options)

@@ -87,7 +87,7 @@ def _trained(
         epochs=1,
     )
     told: list[float] = []
-    outcome = run(spec, splits, net_size=size, device=CPU, progress=told.append)
+    outcome = run(replace(spec, net_size=size), splits, device=CPU, progress=told.append)
     assert told[-1] == 1
     assert len(outcome.curve) == outcome.recipe.epochs
     assert outcome.train_rows == ROWS

@@ -673,7 +673,7 @@ def verified(text: str, weights: str, channels: int, size: int) -> Outcome:
     )
     learnt, test = tiny(channels, size)
     splits = Splits(learnt, test)
-    return run(spec, splits, net_size=16, device=CPU, progress=lambda share: None)
+    return run(replace(spec, net_size=16), splits, device=CPU, progress=lambda share: None)
 
 
 @pytest.mark.parametrize("text", ALL)

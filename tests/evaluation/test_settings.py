@@ -270,7 +270,7 @@ def score(text: str, data: Data = "protected", epochs: int = 5) -> tuple[float, 
         victim="vgg-w16", countermeasure=text, seed=0, data=data, preset="quick", epochs=epochs
     )
     splits = Splits(swapped if data == "protected" else clean, test, clean)
-    outcome = run(spec, splits, net_size=SIZE, device=CPU, progress=lambda share: None)
+    outcome = run(replace(spec, net_size=SIZE), splits, device=CPU, progress=lambda share: None)
     return outcome.final, outcome.num_classes
 
 

@@ -389,7 +389,7 @@ def test_victims_that_vote_still_learn() -> None:
         epochs=12,
     )
     splits = Splits(shaded(400, 1), shaded(80, 2))
-    outcome = run(spec, splits, net_size=16, device=CPU, progress=lambda share: None)
+    outcome = run(replace(spec, net_size=16), splits, device=CPU, progress=lambda share: None)
     assert outcome.final > 0.9
 
 

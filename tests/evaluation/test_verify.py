@@ -31,7 +31,7 @@ def coloured(count: int, seed: int, shift: int = 0) -> PixelSplit:
 
 def spec(**changes: object) -> TrialSpec:
     return replace(
-        TrialSpec(victim="vgg-w16", seed=0, data="clean", preset="quick", epochs=6),
+        TrialSpec(victim="vgg-w16", seed=0, data="clean", preset="quick", epochs=6, net_size=16),
         **changes,  # type: ignore[arg-type]
     )
 
@@ -41,7 +41,6 @@ def trained(train: PixelSplit, **changes: object) -> Outcome:
     outcome = run(
         spec(**changes),
         Splits(train, coloured(80, 2)),
-        net_size=16,
         device=CPU,
         progress=told.append,
     )
@@ -250,3 +249,8 @@ def test_what_rows_do_not_have_is_told() -> None:
         trained(unlabelled)
     with pytest.raises(ValueError, match="needs the clean images"):
         trained(coloured(40, 1), countermeasure="mix-percent")
+
+
+def test_large_images_are_learnt_by_the_recipe_for_them() -> None:
+    rates = [spec(victim="vgg16", preset="paper", net_size=size).recipe.lr for size in (32, 224)]
+    assert rates == [0.1, 0.01]
