@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from clean_data import Run, write_split
 from PIL import Image
 
@@ -21,6 +22,7 @@ def test_methods_are_listed_with_their_options(run: Run) -> None:
     assert "sep-fa-vr" in run("methods", "sep-fa-rv").stderr
 
 
+@pytest.mark.slow
 def test_victims_are_listed_with_their_size_and_speed(run: Run) -> None:
     listed = {entry["name"]: entry for entry in json.loads(run("victims", "--json").stdout)}
     assert {"vgg-w16", "resnet10-w16", "resnet18", "vgg16", "densenet121"} <= set(listed)

@@ -237,6 +237,7 @@ def _add_rows(source: Path, digits: tuple[np.ndarray, np.ndarray], rows: slice) 
     write_split(source / f"data/train-{rows.start}.parquet", pixels[rows], labels[rows])
 
 
+@pytest.mark.slow
 def test_a_default_method_that_does_not_hold_gives_way_to_the_datasets_own(
     run: Run, grown: Grown, digits: tuple[np.ndarray, np.ndarray], tmp_path: Path
 ) -> None:

@@ -117,7 +117,9 @@ _LAUNCHERS = {
 }
 
 
-@pytest.mark.parametrize("launcher", _LAUNCHERS)
+@pytest.mark.parametrize(
+    "launcher", ["torchrun", pytest.param("accelerate", marks=pytest.mark.slow)]
+)
 def test_it_joins_a_world_that_was_started_already(
     workdir: Path, expected: dict[str, bytes], launcher: str
 ) -> None:
@@ -130,6 +132,7 @@ def test_it_joins_a_world_that_was_started_already(
     assert _shards(workdir) == expected
 
 
+@pytest.mark.slow
 def test_two_ranks_fit_the_same_state_each_time(run: Run, small: Path, tmp_path: Path) -> None:
     states = []
     for name in ("a", "b"):
