@@ -90,8 +90,6 @@ def _seeds(measured: Measured, methods: Sequence[str]) -> str:
         if len(most) > 1:
             cells = [_span(found.get(method, []), "protected") for method in methods]
             lines.append([f"`{countermeasure}`", victim, _span(most, "clean"), *cells])
-    if not lines:
-        return "Not measured yet.\n"
     return _markdown(["countermeasure", "victim", "clean twin", *methods], lines)
 
 
@@ -104,6 +102,8 @@ def _span(trials: Sequence[Figures], figure: str) -> str:
 
 def _markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     rows = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    if not rows:
+        return "Not measured yet.\n"
     return f"| {' | '.join(header)} |\n|{'---|' * len(header)}\n{rows}"
 
 
@@ -238,7 +238,6 @@ all.
 Protection of this kind lives in detail that a network trained in the plain way follows more
 readily than what is in the picture. Whatever removes fine detail, or makes a network ignore it,
 gives accuracy back: strong compression, strong augmentation, training against perturbations.
-Whatever only cuts or mixes images leaves the detail in place. Clean labelled images help most:
-they tell when to stop, and which wrong name stands for which class. Each of these costs work and
-some accuracy, and none is stopped.
+Whatever only cuts or mixes images leaves the detail in place. Each costs work and some accuracy,
+and none is stopped.
 """
