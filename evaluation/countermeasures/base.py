@@ -1,7 +1,7 @@
 """The seam: a countermeasure is parameters that give hooks of the one training loop.
 
 It enters by one `register` call in its own file of this package and is written
-`NAME` or `NAME:FIELD=VALUE,FIELD=VALUE`, such as `cutout:size=8`.
+`NAME` or `NAME:FIELD=VALUE,FIELD=VALUE`, such as `cutout:size=0.25`.
 """
 
 from __future__ import annotations

@@ -208,6 +208,8 @@ def test_relabel_splits_classes_and_folds_them_back() -> None:
     assert set(split.targets % 3) == {0, 1, 2}
     logits = torch.full((9, 9), -1.0).fill_diagonal_(1.0)
     assert tried.folded(logits).argmax(1).tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    one_sure_part = torch.tensor([[3.0, -9.0, -9.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0]])
+    assert tried.folded(one_sure_part).tolist() == [[3.0, 1.0, 0.0]]
     assert tried.scored(CLEAN).num_classes == 3
 
 
@@ -219,6 +221,12 @@ def test_a_rows_part_depends_on_the_seed_and_its_number_alone() -> None:
     assert whole is not None
     assert parts is not None
     assert np.array_equal(parts, whole[5:25])
+    files = replace(
+        PROTECTED, pixels=PROTECTED.pixels[9:], rows=PROTECTED.rows[9:], targets=LABELS[9:]
+    )
+    later = made(text, files).targets
+    assert later is not None
+    assert np.array_equal(later, whole[9:])
     other = made(text, seed=1).targets
     assert other is not None
     assert not np.array_equal(other, whole)
