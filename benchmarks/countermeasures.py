@@ -3,10 +3,10 @@
     python -m benchmarks.countermeasures SOURCE [--rows 5000] [--method sep-fa-mi ...] [--seeds 3]
 
 Each method protects the same rows within linf:8 (`quick` preset). First vgg-w16 is trained once
-under every countermeasure, then both small victims from three seeds under the six that matter
-most. All methods share one WORKDIR, so that clean twins are trained once; what is finished is
-kept there, and what was measured in benchmarks/results/countermeasures.json, from which
-docs/verification.md is written after each method.
+under every countermeasure, part by part; then both small victims from three seeds under the six
+that matter most. What was measured is kept in benchmarks/results/countermeasures.json after each
+part, from which docs/verification.md is written, and is not measured again; WORKDIR keeps what is
+finished within a part, and all methods share it, so that clean twins are trained once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,18 +25,31 @@ from benchmarks import record
 from benchmarks.verification_page import page
 
 METHODS = ("sep-fa-mi", "sep-fa-vr", "tap", "random-noise")
-CHANGES = (
-    *("none", "cutout", "cutmix", "mixup", "gaussian-smoothing"),
-    *("gaussian-smoothing:sigma=0.8,kernel=3", "mean-filter", "median-filter", "random-noise"),
-    *("jpeg", "jpeg:quality=50", "jpeg:quality=90", "grayscale", "bit-depth", "ueraser-lite"),
-    *("ueraser-max", "at-linf:steps=3", "at-l2:steps=3", "dpsgd", "deconv-at:steps=3"),
-    *("refit-head", "renamed", "dfr", "early-stop", "ortho-proj", "trimmed-loss", "abl", "dpa"),
-    *("simclr", "knn", "relabel", "mix-percent:share=50", "mix-percent", "class-wise"),
-    *("noise-swap", "noise-swap:between=other-class"),
-)
-RADII = tuple(f"at-linf:radius={radius},steps=3" for radius in ("1.0", "2.0", "8.0"))
-"""Beside `at-linf:steps=3`, whose radius is 4 grey levels."""
 OFTEN = ("none", "cutmix", "jpeg", "grayscale", "ueraser-lite", "at-linf:steps=3")
+PARTS = (
+    OFTEN,
+    (
+        *("cutout", "mixup", "gaussian-smoothing", "gaussian-smoothing:sigma=0.8,kernel=3"),
+        *("mean-filter", "median-filter", "random-noise", "bit-depth"),
+        *("jpeg:quality=50", "jpeg:quality=90"),
+    ),
+    (
+        *("refit-head", "renamed", "dfr", "early-stop", "knn"),
+        *("ortho-proj", "trimmed-loss", "abl", "dpa", "dpsgd"),
+    ),
+    # Beside `at-linf:steps=3`, whose radius is 4 grey levels.
+    (
+        *("at-linf:radius=8.0,steps=3", "at-linf:radius=2.0,steps=3"),
+        *("at-linf:radius=1.0,steps=3", "at-l2:steps=3"),
+    ),
+    (
+        *("simclr", "relabel", "mix-percent:share=50", "mix-percent", "class-wise"),
+        *("noise-swap", "noise-swap:between=other-class"),
+    ),
+    ("ueraser-max", "deconv-at:steps=3"),
+)
+"""What is tried once, in the order of what it tells."""
+CHANGES = tuple(name for part in PARTS for name in part)
 DOCS = Path(__file__).parents[1] / "docs/verification.md"
 Figures = dict[str, Any]
 
@@ -48,15 +61,35 @@ def main(
     seeds: Annotated[int, typer.Option(help="Trainings under the six; 0 leaves them out.")] = 3,
     workdir: Annotated[str | None, typer.Option(help="Keeps finished work.")] = None,
 ) -> None:
+    names = tuple(method or METHODS)
+    small = ("vgg-w16",)
+    asked = [(name, small, 1, part) for part in PARTS for name in names]
+    if seeds:
+        asked += [(name, (*small, "resnet10-w16"), seeds, OFTEN) for name in names]
     with tempfile.TemporaryDirectory() as folder:
         place = Path(workdir or folder).resolve()
-        for name in method or METHODS:
-            once = _trials(name, source, place, rows, ("vgg-w16",), 1, (*CHANGES, *RADII))
-            _keep(source, rows, name, once)
-        if seeds:
-            for name in method or METHODS:
-                both = ("vgg-w16", "resnet10-w16")
-                _keep(source, rows, name, _trials(name, source, place, rows, both, seeds, OFTEN))
+        for name, victims, times, part in asked:
+            wanted = _missing(_before(source, rows), name, victims, times, part)
+            if wanted:
+                trials = _trials(name, source, place, rows, victims, times, wanted)
+                _keep(source, rows, name, trials)
+
+
+def _missing(
+    kept: Iterable[Figures], method: str, victims: Sequence[str], seeds: int, part: Sequence[str]
+) -> list[str]:
+    """Those countermeasures that some victim did not yet meet from some seed."""
+    found = {_key(trial) for trial in kept}
+    return [
+        name
+        for name in part
+        if not all(
+            _key({"method": method, "victim": victim, "countermeasure": name, "seed": seed})
+            in found
+            for victim in victims
+            for seed in range(seeds)
+        )
+    ]
 
 
 def _trials(
@@ -88,20 +121,31 @@ def _trials(
 
 
 _KEPT = ("victim", "countermeasure", "seed", "clean", "protected", "peak", "renamed")
+_RESULTS = record.RESULTS / "countermeasures.json"
+
+
+def _shape(source: str, rows: int) -> Figures:
+    return {"source": Path(source).name, "rows": rows, "budget": "linf:8", "preset": "quick"}
+
+
+def _before(source: str, rows: int) -> list[Figures]:
+    """The trials of earlier runs on the same rows."""
+    if not _RESULTS.exists():
+        return []
+    before: Figures = json.loads(_RESULTS.read_text())
+    same = all(before[name] == value for name, value in _shape(source, rows).items())
+    return list(before["trials"]) if same else []
 
 
 def _keep(source: str, rows: int, method: str, trials: list[Figures]) -> None:
     """What was measured is in the results, beside what was there, and on the page."""
-    path = record.RESULTS / "countermeasures.json"
-    before = json.loads(path.read_text())["trials"] if path.exists() else []
-    found = {_key(trial): trial for trial in before}
+    found = {_key(trial): trial for trial in _before(source, rows)}
     for trial in trials:
         made = {"method": method} | {name: trial[name] for name in _KEPT}
         found[_key(made)] = made
-    shape = {"source": Path(source).name, "rows": rows, "budget": "linf:8", "preset": "quick"}
     ordered = sorted(found.values(), key=_key)
-    record.write("countermeasures", shape | {"trials": ordered})
-    DOCS.write_text(page(json.loads(path.read_text()), METHODS, (*CHANGES, *RADII)))
+    record.write("countermeasures", _shape(source, rows) | {"trials": ordered})
+    DOCS.write_text(page(json.loads(_RESULTS.read_text()), METHODS, CHANGES))
 
 
 def _key(trial: Figures) -> tuple[int, str, str, int]:

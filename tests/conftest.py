@@ -47,9 +47,15 @@ def _hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
 
 @pytest.fixture
 def hub(_hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """An empty Hub at HF_ENDPOINT, with a user alice (who is logged in here) and her org `org`."""
-    from huggingface_hub import HfFileSystem
+    """An empty Hub at HF_ENDPOINT, with a user alice (who is logged in here) and her org `org`;
+    the library's client is its own until the test asks for ours."""
+    from huggingface_hub import HfFileSystem, set_client_factory
+    from huggingface_hub.utils._http import default_client_factory
 
+    from release import hub_client
+
+    set_client_factory(default_client_factory)
+    monkeypatch.setattr(hub_client, "_limits", hub_client._Limits())
     _hub.reset()
     _hub.add_user("alice", "hf_alice")
     _hub.add_org("org", "alice")
