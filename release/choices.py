@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from evaluation.released import Format
 
 Choice = TypeVar("Choice", bound=str)
+WITHOUT_LABELS = ("simclr:clean=1000",)
+"""What is tried on rows without labels: nothing else learns from them."""
 
 
 def one_of(option: str, value: str, allowed: tuple[Choice, ...]) -> Choice:

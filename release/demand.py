@@ -3,6 +3,7 @@ InputError (or TooManyBadRows) that says what to do."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from release import choices
@@ -65,20 +66,43 @@ def one_size(shape: tuple[int, int, int] | None, method: Method, name: str) -> N
 
 
 def labels(source: Source, rows: Survey, method: Method, options: ReleaseOptions) -> None:
-    """There are the labels that the method and the victims need."""
+    """There are the labels that the method needs, and classes to tell apart."""
     if source.label_column is None:
         if method.needs_labels:
             raise InputError(
-                f"{source.spec} has no label column and method {options.method} needs one: name "
-                f"it with --label-column, or choose {_names(lambda m: not m.needs_labels)}"
-            )
-        if options.verify:
-            raise InputError(
-                f"{source.spec} has no label column, so no victim can be trained on it: name one "
-                "with --label-column, or add --no-verify"
+                f"the rows of {source.spec} have no labels and method {options.method} needs "
+                "them: name their column with --label-column, or choose "
+                f"{_names(lambda m: not m.needs_labels)}"
             )
         return
     classes(source, rows)
+
+
+def scored(source: Source, tested: Source, options: ReleaseOptions) -> None:
+    """There are labels to score victims by, even where the rows to protect have none."""
+    if options.verify and source.label_column is None and tested.label_column is None:
+        raise InputError(
+            f"the rows of {source.spec} have no labels, and no test split has any to score victims "
+            "by: name the column with --label-column, a labelled split with --test-split, or add "
+            "--no-verify"
+        )
+
+
+def possible(tried: Sequence[str], *, labelled: bool, has_clean: bool = True) -> None:
+    """Every countermeasure finds what it learns from."""
+    from evaluation.countermeasures import parse
+
+    for text in tried:
+        if parse(text).needs_labels and not labelled:
+            raise InputError(
+                f"the release has no labels, and {text} learns from labels: drop it, or try "
+                f"{choices.WITHOUT_LABELS[0]}"
+            )
+        if parse(text).needs_twin and not has_clean:
+            raise InputError(
+                f"{text} needs the clean images that the release was made from: give them with "
+                "--clean, or drop it"
+            )
 
 
 def classes(source: Source, rows: Survey) -> None:

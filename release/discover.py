@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -53,6 +53,10 @@ class Found:
     def files(self) -> list[str]:
         """Every split's files."""
         return [url for urls in self.splits.values() for url in urls]
+
+    def only(self, split: str) -> Found:
+        """The same dataset with this split alone."""
+        return replace(self, splits={split: self.splits[split]})
 
     def pin(self) -> str:
         """The commit on the Hub, else a digest of every file's path and contents."""

@@ -121,10 +121,10 @@ def _plots(plan: ReleasePlan, report: Report, entries: Sequence[ReleaseEntry]) -
         return []
     folder = f"reports/{plan.release}"
     worst = report.verdict.worst.victim
-    found = [
-        Picture(f"{folder}/accuracy.png", "Accuracy on clean test images after each epoch."),
-        Picture(f"{folder}/confusion.png", f"What the {worst} took clean test images for."),
-    ]
+    found = [Picture(f"{folder}/confusion.png", f"What the {worst} took clean test images for.")]
+    if any(trial.is_plain for trial in report.trials):
+        after = "Accuracy on clean test images after each epoch."
+        found.insert(0, Picture(f"{folder}/accuracy.png", after))
     if len([entry for entry in entries if entry.measured]) > 1:
         over = "Accuracy on clean test images, release by release."
         found.append(Picture(f"{folder}/{RELEASES_PLOT}", over))

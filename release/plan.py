@@ -68,9 +68,10 @@ class ReleasePlan:
     """Everything a release depends on. Paths are absolute; numbers of rows are source rows.
 
     release, previous, first_row: its place in the chain; source, survey, num_rows: the rows it adds
-    and the survey that describes them; pairs: which rows victims train on, by a digest (None: the
-    rows that it adds); removed: published rows that the source no longer has; state: where what
-    later releases need is kept.
+    and the survey that describes them; test_source: what the test split is read from where `source`
+    has no labels and that has; pairs: which rows victims train on, by a digest (None: the rows that
+    it adds); removed: published rows that the source no longer has; state: where what later
+    releases need is kept.
     """
 
     release: str
@@ -89,6 +90,7 @@ class ReleasePlan:
     not_published: dict[str, list[str]]
     split: str
     test_split: str | None
+    test_source: dict[str, Any] | None
     limit: int | None
     num_rows: int
     test_rows: int
@@ -140,8 +142,19 @@ class ReleasePlan:
     versions: dict[str, str]
 
     @property
+    def scored_names(self) -> list[str]:
+        """The classes that victims are scored on: where the release has no labels, those of the
+        test rows."""
+        return self.class_names or list((self.test_source or {}).get("class_names", ()))
+
+    @property
     def num_classes(self) -> int:
-        return len(self.class_names)
+        return len(self.scored_names)
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether the released rows have labels."""
+        return self.source["label_column"] is not None
 
     def configured(self) -> Method:
         """The method with every option as planned."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -149,7 +149,7 @@ def parquet_schema(url: str) -> pa.Schema:
         return parquet.schema_arrow
 
 
-def parquet_labels(files: Sequence[str], column: str) -> Iterator[int | None]:
+def parquet_labels(files: Sequence[str], column: str) -> Generator[int | None, None, None]:
     """Every row's value in a column of whole numbers."""
     for url in files:
         with _parquet(url) as parquet:
@@ -185,7 +185,7 @@ def tar_num_rows(files: Sequence[str]) -> int:
     return sum(1 for url in files for _ in tar_samples(url))
 
 
-def tar_labels(files: Sequence[str], extension: str) -> Iterator[int | None]:
+def tar_labels(files: Sequence[str], extension: str) -> Generator[int | None, None, None]:
     """Every sample's whole-number label."""
     for url in files:
         for tar, members in tar_samples(url):

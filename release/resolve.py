@@ -50,18 +50,22 @@ def resolve(options: ReleaseOptions, workdir: Workdir, terminal: Terminal) -> Re
     method = _method(options)
     source = _open(options)
     split = protected_split(source, options.split)
+    if not source.is_labelled(split):
+        source = source.without_labels()
     _tell_start(source, split, target, chain, terminal)
     if chain.manifests:
         increment.demand_same_rows(chain, source, split, list(source.columns.features()))
     whole = _survey(source, split, options.rows, options, workdir, terminal)
     demand.labels(source, whole, method, options)
     test = _test_split(source, split, options)
-    scored = (
-        None if test is None else _survey(source.bare(), test, None, options, workdir, terminal)
-    )
+    tested = _tested(source, test, options)
+    demand.scored(source, tested, options)
+    scored = None
+    if test is not None:
+        scored = _survey(tested.bare(), test, None, options, workdir, terminal)
     seed = _seed(options, target, vault)
     found = _Found(
-        options, workdir, target, chain, source, split, whole, test, scored, method, seed
+        options, workdir, target, chain, source, split, whole, tested, test, scored, method, seed
     )
     if not chain.manifests:
         return _plan(found, None)
@@ -84,6 +88,7 @@ class _Found:
     source: Source
     split: str
     whole: Survey
+    tested: Source
     test_split: str | None
     test_rows: Survey | None
     method: Method
@@ -109,6 +114,7 @@ def _plan(found: _Found, step: Increment | None) -> ReleasePlan:
         not_published=_not_published(source, found.split),
         split=found.split,
         test_split=found.test_split,
+        test_source=None if found.tested is found.source else found.tested.to_json(),
         limit=options.rows,
         num_rows=len(rows),
         test_rows=0 if found.test_rows is None else len(found.test_rows.rows()),
@@ -134,7 +140,7 @@ def _plan(found: _Found, step: Increment | None) -> ReleasePlan:
         show_rows=_show_rows(options.show_rows, rows),
         verify=options.verify,
         victims=choices.victims(options.victim, preset),
-        countermeasures=choices.countermeasures(options.countermeasure or ["none"]),
+        countermeasures=_countermeasures(options, source),
         victim_seeds=options.victim_seeds,
         victim_epochs=options.victim_epochs,
         max_accuracy=options.max_accuracy,
@@ -241,7 +247,7 @@ def _place(spec: str) -> str:
     return str(path.resolve()) if path.exists() else spec
 
 
-def _open(options: ReleaseOptions) -> Source:
+def _open(options: ReleaseOptions, looked_at: str | None = None) -> Source:
     demand.hidden_source(options)
     return open_source(
         options.source,
@@ -250,6 +256,7 @@ def _open(options: ReleaseOptions) -> Source:
         label_column=options.label_column,
         keep=options.keep_column,
         keep_clean=options.keep_clean_column,
+        looked_at=looked_at,
     )
 
 
@@ -259,6 +266,24 @@ def _test_split(source: Source, split: str, options: ReleaseOptions) -> str | No
     if options.test_split is not None:
         return known_split(source, "--test-split", options.test_split)
     return test_split_of(source, split)
+
+
+def _tested(source: Source, test_split: str | None, options: ReleaseOptions) -> Source:
+    """What the test split is read from: for rows without labels, with whatever labels it has
+    itself."""
+    if source.label_column is not None or test_split is None:
+        return source
+    tested = _open(options, looked_at=test_split)
+    return tested if tested.is_labelled(test_split) else source
+
+
+def _countermeasures(options: ReleaseOptions, source: Source) -> list[str]:
+    """What victims try: without labels, nothing that learns from them."""
+    labelled = source.label_column is not None
+    usual = ("none",) if labelled else choices.WITHOUT_LABELS
+    tried = choices.countermeasures(options.countermeasure or usual, labelled)
+    demand.possible(tried, labelled=labelled)
+    return tried
 
 
 def _survey(

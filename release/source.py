@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,25 @@ class Source:
     def columns(self) -> Columns:
         """What a release of this source is made of."""
         return Columns(self.image_column, self.label_column, self.class_names, self.kept)
+
+    def is_labelled(self, split: str) -> bool:
+        """Whether some row of the split has a label; labels alone are read, up to the first one."""
+        if self.label_column is None or self.kind == "imagefolder":
+            return self.label_column is not None
+        if self.kind == "parquet":
+            labels = readers.parquet_labels(self.files(split), self.label_column)
+        else:
+            assert self.tar_label is not None
+            labels = readers.tar_labels(self.files(split), self.tar_label)
+        with closing(labels):
+            return any(label is not None and label >= 0 for label in labels)
+
+    def without_labels(self) -> Source:
+        """The same rows without their label column."""
+        if self.label_column is None:
+            return self
+        dropped = sorted({*self.dropped, self.label_column})
+        return replace(self, label_column=None, tar_label=None, class_names=(), dropped=dropped)
 
     def files(self, split: str) -> Sequence[str]:
         """The URLs of the split's files; InputError names the splits there are."""
@@ -151,17 +171,20 @@ def open_source(
     keep: Sequence[str] = (),
     keep_clean: Sequence[str] = (),
     ours_too: bool = False,
+    looked_at: str | None = None,
 ) -> Source:
     """The source that a person means by `spec`, found and pinned.
 
     `spec` is a local folder (Parquet, class folders of images, WebDataset tars), a Hub id
     org/name[@revision] (or hf://datasets/org/name[@revision]), or sample:NAME. Raises InputError
     where nothing is there, it holds no images, a named column or configuration does not exist, or
-    it is itself one of our releases, unless `ours_too`.
+    it is itself one of our releases, unless `ours_too`. What its columns are is found from all
+    splits, or from the one that is `looked_at`.
     """
     found = discover(spec, config, ours_too=ours_too)
     wanted = _Wanted(image_column, label_column, tuple(keep), tuple(keep_clean))
-    chosen = _CHOOSE[found.kind](found, wanted)
+    seen = found if looked_at is None else found.only(looked_at)
+    chosen = _CHOOSE[found.kind](seen, wanted)
     return Source(
         spec=spec,
         kind=found.kind,

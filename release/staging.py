@@ -68,12 +68,13 @@ def _subject(plan: ReleasePlan, records: Sequence[ShardRecord], chain: Chain) ->
     return Subject(
         name=public_name(plan.target, plan.on_hub),
         date=plan.date,
-        class_names=plan.class_names,
+        class_names=plan.scored_names,
         facts=plan.public_view(),
         preset=plan.preset,
         license=plan.license,
         surrogate_name=plan.configured().surrogate_name,
         sample=Sample(plan.old_rows, chain.num_rows, added) if plan.is_increment else None,
+        labelled=plan.is_labelled,
         source_is_public=plan.source_is_public,
         typed_seed=plan.typed_seed,
     )
@@ -167,11 +168,12 @@ def _draw_plots(plan: ReleasePlan, report: Report, folder: Path) -> None:
         for trial in report.trials
         if trial.is_plain and trial.seed == 0 and trial.rows == "release"
     ]
-    accuracy_plot(curves, plan.num_classes, folder / "accuracy.png")
+    if curves:
+        accuracy_plot(curves, plan.num_classes, folder / "accuracy.png")
     worst = report.verdict.worst
     outcome = found[*_key(worst), "protected"]
     title = f"{worst.victim} on this release"
-    confusion_plot(outcome.confusion, plan.class_names, title, folder / "confusion.png")
+    confusion_plot(outcome.confusion, plan.scored_names, title, folder / "confusion.png")
 
 
 def _key(trained: Any) -> tuple[str, str, str, int]:

@@ -39,9 +39,10 @@ def cache_clean(plan: ReleasePlan, workdir: Workdir, part: str, terminal: Termin
     if split is None or folder.exists():
         return
     survey = Survey.load(workdir.survey(split))
+    source = (part == "test" and plan.test_source) or plan.source
     with terminal.stage(f"cache {split}") as tell:
         cache.build(
-            Source.from_json(plan.source).whole().bare(),
+            Source.from_json(source).whole().bare(),
             split=split,
             survey=survey,
             rows=_clean_rows(plan, workdir, part, survey),

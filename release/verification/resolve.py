@@ -39,7 +39,6 @@ DEFAULT_COUNTERMEASURES = (
 )
 """One of each kind that minutes allow: mixing, compression, colour, strong augmentation, training
 against perturbations, and renaming the outputs."""
-WITHOUT_LABELS = ("simclr:clean=1000",)
 
 
 def workdir_of(options: VerifyOptions) -> Workdir:
@@ -254,10 +253,11 @@ def _chosen(options: VerifyOptions, found: _Found) -> dict[str, Any]:
     preset = choices.preset(options.preset)
     labelled = found.source.label_column is not None
     has_clean = found.originals is not None
-    usual = DEFAULT_COUNTERMEASURES if labelled else WITHOUT_LABELS
+    usual = DEFAULT_COUNTERMEASURES if labelled else choices.WITHOUT_LABELS
     tried = choices.countermeasures(options.countermeasure or usual, labelled, has_clean)
     analyses = choices.analyses(options.analysis, has_clean)
-    _demand_possible(tried, analyses, labelled, has_clean)
+    demand.possible(tried, labelled=labelled, has_clean=has_clean)
+    _demand_possible(analyses, has_clean)
     return {
         "preset": preset,
         "victims": choices.victims(options.victim, preset),
@@ -266,26 +266,12 @@ def _chosen(options: VerifyOptions, found: _Found) -> dict[str, Any]:
     }
 
 
-def _demand_possible(
-    tried: list[str], analyses: list[str], labelled: bool, has_clean: bool
-) -> None:
-    from evaluation.analyses import parse as parse_analysis
-    from evaluation.countermeasures import parse
+def _demand_possible(analyses: list[str], has_clean: bool) -> None:
+    from evaluation.analyses import parse
 
     for text in analyses:
-        if parse_analysis(text).needs_clean and not has_clean:
+        if parse(text).needs_clean and not has_clean:
             raise InputError(
                 f"{text} compares with the clean images that the release was made from: give them "
                 "with --clean, or drop it"
-            )
-    for text in tried:
-        if parse(text).needs_labels and not labelled:
-            raise InputError(
-                f"the release has no labels, and {text} learns from labels: drop it, or try "
-                f"{WITHOUT_LABELS[0]}"
-            )
-        if parse(text).needs_twin and not has_clean:
-            raise InputError(
-                f"{text} needs the clean images that the release was made from: give them with "
-                "--clean, or drop it"
             )

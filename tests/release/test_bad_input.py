@@ -110,7 +110,7 @@ def test_a_method_that_needs_labels(
     for number, image in enumerate(digits[0][:8]):
         Image.fromarray(image).save(folder / f"{number}.png")
     told = _refused(run, "push", folder, "--to", out)
-    assert "no label column" in told
+    assert "have no labels" in told
     assert "random-noise" in told
     told = _refused(run, "push", folder, "--to", out, "--method", "random-noise")
     assert "--no-verify" in told
