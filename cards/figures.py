@@ -152,7 +152,7 @@ def _summary(trials: Sequence[Mapping[str, Any]]) -> Summary:
         protected=Figure.over([trial["protected"] for trial in trials]),
         peak=Figure.over([trial["peak"] for trial in trials]),
         renamed=Figure.over([trial["renamed"] for trial in trials]),
-        chance=1 / first["num_classes"],
+        chance=first["chance"],
     )
 
 
@@ -178,12 +178,14 @@ class Curves:
 
 
 def curves(report: Mapping[str, Any], order: Sequence[Summary]) -> list[Curves]:
-    """The curves of these summaries, in their order."""
+    """The curves of these summaries, in their order; none of trainings whose epochs were not
+    scored."""
     found: dict[tuple[str, ...], list[list[float]]] = defaultdict(list)
     for training in report["trainings"]:
         spec = training["spec"]
         key = (spec["victim"], spec["countermeasure"], spec["rows"], spec["data"])
-        found[key].append([epoch["test_accuracy"] for epoch in training["curve"]])
+        if training["curve"]:
+            found[key].append([epoch["test_accuracy"] for epoch in training["curve"]])
     keys = [(row.victim, row.countermeasure, row.rows) for row in order]
     return [
         Curves(key[0], key[1], found[*key, "protected"], found[*key, "clean"])

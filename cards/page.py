@@ -41,8 +41,8 @@ _DASHES = ("none", "7 4", "2 4", "9 3 2 3", "12 5", "4 2")
 def render_report(report: Mapping[str, Any], pictures: Mapping[str, bytes] | None = None) -> str:
     """One HTML document of the report (the values of report.json) and these pictures, PNG bytes by
     file name or by caption. Keys that older reports lack are left out of the page: `analyses`,
-    `left_out`, `delivered_as`, `class_names`, `settings`, `date` and `name`. ValueError where a
-    picture is no PNG."""
+    `left_out`, `unexamined`, `delivered_as`, `class_names`, `settings`, `date` and `name`.
+    ValueError where a picture is no PNG."""
     found = results(report)
     parts = {
         "results": found,
@@ -57,6 +57,7 @@ def render_report(report: Mapping[str, Any], pictures: Mapping[str, bytes] | Non
         "analyses": [_analysis(one) for one in report.get("analyses") or ()],
         "recipes": recipes(report),
         "left_out": left_out(report),
+        "unexamined": report.get("unexamined") or (),
         "left_out_reasons": any(one.why for one in left_out(report)),
         "method_paragraphs": training_paragraphs(report),
         "facts": release_facts(report),

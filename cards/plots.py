@@ -42,12 +42,13 @@ class Curve:
     protected: Sequence[float]
 
 
-def accuracy_plot(curves: Sequence[Curve], num_classes: int, out: Path) -> None:
-    """`out` is a PNG: one panel per victim, accuracy on clean test images after every epoch."""
+def accuracy_plot(curves: Sequence[Curve], chance: float, out: Path) -> None:
+    """`out` is a PNG: one panel per victim, accuracy on clean test images after every epoch;
+    chance: the accuracy of guessing."""
     figure = _figure(3.4 * len(curves) + 0.8, 3.4)
     panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
     for axes, curve in zip(panels, curves, strict=True):
-        _draw_curve(axes, curve, 1 / num_classes)
+        _draw_curve(axes, curve, chance)
     panels[0].set_ylabel("accuracy on clean test images")
     # By its label, since a victim without a clean twin lacks a line that others have.
     shown = {label: line for axes in panels for line, label in _legend(axes)}

@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from crafting.registry import Preset
 from evaluation.gate import Gate
 from evaluation.scoring import known_percent, percent
 from evaluation.trial import Trial
+from evaluation.victims import victim
 
 _WEAK_TWIN = 0.25
 _FEW_EPOCHS = 10
@@ -30,12 +30,11 @@ class Flag:
 class Doubted:
     """What the checks look at. source_is_public: whether anyone can read the clean originals;
     typed_seed: whether the secret seed was typed and not drawn; labelled: whether the release has
-    labels; left_out: how many trainings were asked for and not made."""
+    labels; left_out: how many trainings and analyses were asked for and not made."""
 
     trials: Sequence[Trial]
     gate: Gate
     license: str | None
-    preset: Preset
     source_is_public: bool = False
     typed_seed: bool = False
     labelled: bool = True
@@ -46,10 +45,20 @@ class Doubted:
         """The trials that the gate may look at: on all rows of the release."""
         return [t for t in self.trials if t.rows == "release" and not t.is_setting]
 
+    @property
+    def judged(self) -> list[Trial]:
+        """Those of plain training, or all of them where nothing plain was tried."""
+        return [t for t in self.whole if t.is_plain] or self.whole
+
     def allowed(self, trial: Trial) -> float:
         """What the gate allows this victim; where it has no clean twin, everything."""
         threshold = self.gate.threshold(trial)
         return 1.0 if threshold is None else threshold
+
+    def above(self, trial: Trial, figure: float) -> bool:
+        """Whether this figure of the trial is more than the gate allows; no figure is where the
+        clean twin did not beat chance, since that says nothing of the protection."""
+        return figure > self.allowed(trial) >= 0
 
 
 Check = Callable[[Doubted], str | None]
@@ -88,7 +97,7 @@ def _kind(trial: Trial) -> str:
 def _weak_twin(facts: Doubted) -> str | None:
     weak = [
         t
-        for t in facts.whole
+        for t in facts.judged
         if t.clean is not None and (t.clean - t.chance) / (1 - t.chance) < _WEAK_TWIN
     ]
     if not weak:
@@ -100,7 +109,7 @@ def _weak_twin(facts: Doubted) -> str | None:
 
 
 def _moving_twin(facts: Doubted) -> str | None:
-    moving = [t for t in facts.whole if t.clean_drift is not None and t.clean_drift > _STILL_MOVING]
+    moving = [t for t in facts.judged if (t.clean_drift or 0) > _STILL_MOVING]
     if not moving:
         return None
     return (
@@ -110,7 +119,7 @@ def _moving_twin(facts: Doubted) -> str | None:
 
 
 def _no_twin(facts: Doubted) -> str | None:
-    alone = [trial for trial in facts.whole if trial.clean is None]
+    alone = [trial for trial in facts.judged if trial.clean is None]
     if not alone:
         return None
     return (
@@ -120,7 +129,7 @@ def _no_twin(facts: Doubted) -> str | None:
 
 
 def _few_epochs(facts: Doubted) -> str | None:
-    short = [t for t in facts.whole if t.epochs < _FEW_EPOCHS or t.drift > _STILL_MOVING]
+    short = [t for t in facts.judged if t.epochs < _FEW_EPOCHS or (t.drift or 0) > _STILL_MOVING]
     if not short:
         return None
     return (
@@ -148,7 +157,7 @@ def _renamed_above_gate(facts: Doubted) -> str | None:
 
 
 def _swapped_back(facts: Doubted) -> str | None:
-    above = [t for t in facts.whole if _kind(t) in _SWAPS and t.protected > facts.allowed(t)]
+    above = [t for t in facts.whole if _kind(t) in _SWAPS and facts.above(t, t.protected)]
     if not above:
         return None
     tried = ", ".join(dict.fromkeys(trial.countermeasure for trial in above))
@@ -159,7 +168,7 @@ def _swapped_back(facts: Doubted) -> str | None:
 
 
 def _above_gate(facts: Doubted, figure: Callable[[Trial], float], text: str) -> str | None:
-    above = [t for t in facts.whole if t.is_plain and figure(t) > facts.allowed(t)]
+    above = [t for t in facts.whole if t.is_plain and facts.above(t, figure(t))]
     if not above:
         return None
     sentence = text.format(victims=_names(above))
@@ -167,7 +176,7 @@ def _above_gate(facts: Doubted, figure: Callable[[Trial], float], text: str) -> 
 
 
 def _countered(facts: Doubted) -> str | None:
-    above = [t for t in facts.whole if not t.is_plain and t.protected > facts.allowed(t)]
+    above = [t for t in facts.whole if not t.is_plain and facts.above(t, t.protected)]
     if not above:
         return None
     tried = ", ".join(dict.fromkeys(trial.countermeasure for trial in above))
@@ -242,7 +251,9 @@ def _no_contrast(facts: Doubted) -> str | None:
 def _left_out(facts: Doubted) -> str | None:
     if not facts.left_out:
         return None
-    return f"Time ran out before {facts.left_out} of the trainings that were asked for."
+    return (
+        f"Time ran out before {facts.left_out} of the trainings and analyses that were asked for."
+    )
 
 
 def _one_seed(facts: Doubted) -> str | None:
@@ -258,15 +269,14 @@ def _no_license(facts: Doubted) -> str | None:
 
 
 def _small_networks(facts: Doubted) -> str | None:
-    if facts.preset != "quick" or not facts.trials:
+    if not facts.trials or not all(victim(trial.victim).is_small for trial in facts.trials):
         return None
-    return "Only small networks were trained, for few epochs; larger ones may learn more."
+    return "Only small networks were trained; larger ones may learn more."
 
 
 def _new_rows_alone(facts: Doubted) -> str | None:
     plain = [trial for trial in facts.trials if trial.rows == "new" and trial.is_plain]
-    # Rows so few that the clean twin learnt nothing from them show nothing.
-    above = [t for t in plain if t.protected > facts.allowed(t) >= 0]
+    above = [t for t in plain if facts.above(t, t.protected)]
     if not above:
         return None
     most = max(above, key=lambda trial: trial.protected)

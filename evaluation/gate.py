@@ -47,7 +47,7 @@ class Gate:
             holds=worst.protected <= threshold,
             worst=worst,
             threshold=threshold,
-            ratio=above_chance_ratio(worst.protected, worst.clean, worst.num_classes),
+            ratio=above_chance_ratio(worst.protected, worst.clean, worst.chance),
             reason=_reason(worst, threshold),
         )
 

@@ -114,15 +114,16 @@ class Subject:
 class Report:
     """Every training of a release, its trials, and what follows from them.
 
-    left_out: trainings that were asked for and not made; analyses: what each, as it is written,
-    found; visibility is None where nobody had the
-    clean images; verdict is None where nothing was verified, or nothing had a clean twin.
+    left_out, unexamined: trainings and analyses that were asked for and not made; analyses: what
+    each, as it is written, found; visibility is None where nobody had the clean images; verdict is
+    None where nothing was verified, or nothing that the gate looks at had a clean twin.
     """
 
     subject: Subject
     outcomes: tuple[Outcome, ...]
     trials: tuple[Trial, ...]
     left_out: tuple[TrialSpec, ...]
+    unexamined: tuple[str, ...]
     analyses: Mapping[str, Findings]
     visibility: Visibility | None
     gate: Gate
@@ -141,6 +142,7 @@ class Report:
             "trials": [asdict(trial) for trial in self.trials],
             "settings": sorted({t.countermeasure for t in self.trials if t.is_setting}),
             "left_out": [asdict(spec) for spec in self.left_out],
+            "unexamined": list(self.unexamined),
             "analyses": [{"analysis": k, **found.to_json()} for k, found in self.analyses.items()],
             "trainings": [_training(outcome) for outcome in self.outcomes],
             "visibility": None if self.visibility is None else _seen(self.visibility),
@@ -170,6 +172,7 @@ def report_on(
     hardware: Mapping[str, Any],
     versions: Mapping[str, str],
     left_out: Sequence[TrialSpec] = (),
+    unexamined: Sequence[str] = (),
     analyses: Mapping[str, Findings] = MappingProxyType({}),
 ) -> Report:
     """The report on these trainings; without any, one that says that nothing was verified.
@@ -181,11 +184,12 @@ def report_on(
         outcomes=tuple(shown),
         trials=tuple(trials),
         left_out=tuple(spec.public for spec in left_out),
+        unexamined=tuple(unexamined),
         analyses=dict(analyses),
         visibility=visibility,
         gate=gate,
         verdict=gate.judge(trials) if trials else None,
-        flags=tuple(raised(_doubted(trials, subject, gate, len(left_out)))),
+        flags=tuple(raised(_doubted(trials, subject, gate, len(left_out) + len(unexamined)))),
         hardware=hardware,
         versions=versions,
     )
@@ -196,7 +200,6 @@ def _doubted(trials: Sequence[Trial], subject: Subject, gate: Gate, left_out: in
         trials,
         gate,
         subject.license,
-        subject.preset,
         source_is_public=subject.source_is_public,
         typed_seed=subject.typed_seed,
         labelled=subject.labelled,

@@ -66,13 +66,12 @@ def dominant_shift(counts: NDArray[np.int64]) -> tuple[int, float]:
     return shift, float(shifts[shift] / counts.sum())
 
 
-def above_chance_ratio(protected: float, clean: float | None, num_classes: int) -> float | None:
-    """What is left of the clean accuracy above chance: (protected - 1/K) / (clean - 1/K).
+def above_chance_ratio(protected: float, clean: float | None, chance: float) -> float | None:
+    """What is left of the clean accuracy above chance: (protected - chance) / (clean - chance).
 
     None where the clean twin did not beat chance itself, or there is none: then there is nothing
     to compare with.
     """
-    chance = 1 / num_classes
     if clean is None or clean <= chance:
         return None
     return (protected - chance) / (clean - chance)

@@ -25,7 +25,7 @@ __all__ = ["Data", "Epoch", "Outcome", "Rows", "Trial", "TrialSpec", "pair", "sc
 Rows = Literal["release", "new"]
 """What a victim trains on: `release`, all rows that readers get or a sample of them; `new`, only
 the rows that this release adds."""
-_PROTOCOL = 2
+_PROTOCOL = 3
 """Part of every key: raised when the same training would be scored in another way."""
 
 
@@ -80,9 +80,11 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one training came to. Accuracies are fractions; final, renamed and confusion (K,K; row
+    """What one training came to; its curve is empty where the net that trains is not what is scored
+    in the end. Accuracies are fractions; final, renamed and confusion (K,K; row
     true, column predicted) are those of the finished predictor on the clean test rows, and
-    train_accuracy is its accuracy on its own training rows, None where these have no labels."""
+    train_accuracy is its accuracy on the `train_rows` rows that it was given, as they were given
+    (a countermeasure may leave out some, or change them), None where these have no labels."""
 
     spec: TrialSpec
     curve: tuple[Epoch, ...]
@@ -102,13 +104,21 @@ class Outcome:
         return len(self.confusion)
 
     @property
+    def chance(self) -> float:
+        """The accuracy of guessing: of one class at random, or of the commonest every time."""
+        commonest = max(sum(row) for row in self.confusion) / self.test_rows
+        return max(1 / self.num_classes, commonest)
+
+    @property
     def peak(self) -> float:
         """The best accuracy there was to find: at some epoch, or at the end."""
-        return max(self.final, *(epoch.test_accuracy for epoch in self.curve))
+        return max([self.final, *(epoch.test_accuracy for epoch in self.curve)])
 
     @property
     def peak_epoch(self) -> int:
-        """The epoch of the best test accuracy, counted from 1."""
+        """The epoch of the best test accuracy, counted from 1; the last where none was scored."""
+        if not self.curve:
+            return self.recipe.epochs
         return 1 + int(np.argmax([epoch.test_accuracy for epoch in self.curve]))
 
     def to_json(self) -> dict[str, Any]:
@@ -130,9 +140,11 @@ class Trial:
     """A victim trained on protected rows beside its clean twin; accuracies on the clean test rows
     are fractions, those of the twin None where nobody had clean rows to train one on.
 
-    num_classes: of the test rows; train_rows: how many rows it trained on; train_accuracy: on
-    these, None where they have no labels; drift: how far the protected accuracy still moved over
-    the last three epochs, clean_drift that of the twin.
+    num_classes: of the test rows; chance: what naming the commonest of them always would score, at
+    least; train_rows: how many rows it was given (a countermeasure may leave out some, or change
+    them); train_accuracy: on these as they were given, None where they have no labels; drift: how
+    far the protected accuracy still moved over the last three epochs, None where epochs were not
+    scored, clean_drift that of the twin.
     """
 
     victim: str
@@ -140,6 +152,7 @@ class Trial:
     countermeasure: str
     rows: Rows
     num_classes: int
+    chance: float
     train_rows: int
     seed: int
     epochs: int
@@ -152,13 +165,8 @@ class Trial:
     clean_peak: float | None
     clean_renamed: float | None
     clean_train_accuracy: float | None
-    drift: float
+    drift: float | None
     clean_drift: float | None
-
-    @property
-    def chance(self) -> float:
-        """The accuracy of guessing."""
-        return 1 / self.num_classes
 
     @property
     def is_plain(self) -> bool:
@@ -201,9 +209,10 @@ def _trial(protected: Outcome, clean: Outcome | None, surrogate_name: str | None
         countermeasure=spec.countermeasure,
         rows=spec.rows,
         num_classes=protected.num_classes,
+        chance=protected.chance,
         train_rows=protected.train_rows,
         seed=spec.seed,
-        epochs=len(protected.curve),
+        epochs=protected.recipe.epochs,
         clean=None if clean is None else clean.final,
         protected=protected.final,
         peak=protected.peak,
@@ -218,6 +227,8 @@ def _trial(protected: Outcome, clean: Outcome | None, surrogate_name: str | None
     )
 
 
-def _drift(outcome: Outcome) -> float:
+def _drift(outcome: Outcome) -> float | None:
+    if not outcome.curve:
+        return None
     last = [epoch.test_accuracy for epoch in outcome.curve[-3:]]
     return max(last) - min(last)

@@ -21,7 +21,7 @@ from evaluation.trial import Epoch, Outcome, TrialSpec
 from evaluation.victims import victim
 
 _CURVE_ROWS = 5000
-"""Test rows, evenly spread, that an epoch is scored on, at most: on 10,000 a small victim would
+"""Test rows that an epoch is scored on, at most: on 10,000 a small victim would
 spend two fifths of its time on its curve. The finished predictor is scored on all of them."""
 _CURVE_SHARE, _FEWEST_CURVE_ROWS = 2, 1000
 """Test rows for each training row of an epoch: the many short epochs on the few rows of an
@@ -59,7 +59,8 @@ def run(
     test = tried.scored(test)
     net = build(victim(spec.victim).net, tried.outputs(num_classes), spec.net_size, _seed(spec))
     answers = _Folded(tried, net)
-    training = _Training(spec, answers, _for_curve(test, len(splits.train)), device, progress)
+    watched = _for_curve(test, len(splits.train)) if tried.is_watched else None
+    training = _Training(spec, answers, watched, device, progress)
     answers.ask(
         train(
             net,
@@ -91,12 +92,13 @@ def run(
 def _demand(tried: Countermeasure, splits: Splits) -> None:
     if splits.test.targets is None:
         raise ValueError("victims are scored on labelled rows: give a test split with labels")
-    if tried.needs_labels and splits.train.targets is None:
-        raise ValueError(
-            f"{tried} learns from labels, and the release has none: try simclr:clean=1000"
-        )
-    if tried.needs_twin and splits.twin is None:
-        raise ValueError(f"{tried} needs the clean images of the release's rows: give them")
+    missing = tried.missing(
+        labelled=splits.train.targets is not None,
+        has_twin=splits.twin is not None,
+        num_classes=splits.train.num_classes,
+    )
+    if missing is not None:
+        raise ValueError(missing)
 
 
 def _divided(test: PixelSplit, owned: int, seed: int) -> tuple[PixelSplit | None, PixelSplit]:
@@ -139,13 +141,13 @@ class _Folded(nn.Module):
 
 
 class _Training:
-    """Scores the net after every epoch and keeps the curve."""
+    """Scores the net after every epoch and keeps the curve, where there are rows for it."""
 
     def __init__(
         self,
         spec: TrialSpec,
         predictor: Predictor,
-        test_split: Split,
+        test_split: Split | None,
         device: torch.device,
         progress: Callable[[float], None],
     ) -> None:
@@ -157,23 +159,25 @@ class _Training:
         self._progress = progress
 
     def note(self, epoch: int, stats: EpochStats) -> None:
-        scored = accuracy(*_answers(self._predictor, self._test, self._device))
-        # Where the loss asks for no logits, nobody knows what was right while training.
-        met = None if math.isnan(stats.accuracy) else stats.accuracy
-        self.curve.append(Epoch(stats.loss, met, scored))
+        if self._test is not None:
+            scored = accuracy(*_answers(self._predictor, self._test, self._device))
+            # Where the loss asks for no logits, nobody knows what was right while training.
+            met = None if math.isnan(stats.accuracy) else stats.accuracy
+            self.curve.append(Epoch(stats.loss, met, scored))
         self._progress(epoch / self._epochs)
 
 
 def _for_curve(test_split: Split, train_rows: int) -> Split:
     """The test rows that every epoch on so many training rows is scored on."""
     wanted = max(_FEWEST_CURVE_ROWS, _CURVE_SHARE * train_rows)
-    return _spread(test_split, min(_CURVE_ROWS, wanted))
+    return _drawn(test_split, min(_CURVE_ROWS, wanted))
 
 
-def _spread(split: Split, most: int) -> Split:
-    """At most that many rows of a split, evenly spread."""
-    rows = torch.cat([batch.rows for batch in split.batches(500)])
-    return split.take(rows[:: -(-len(rows) // most)].tolist())
+def _drawn(split: Split, most: int) -> Split:
+    """At most that many rows of a split, drawn once and for all: evenly spread ones would all be of
+    few classes where the rows go through the classes in turn."""
+    rows = torch.cat([batch.rows for batch in split.batches(500)]).numpy()
+    return split.take(np.random.default_rng(0).permutation(rows)[:most].tolist())
 
 
 def _train_accuracy(

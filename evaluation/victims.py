@@ -14,6 +14,8 @@ from crafting.registry import Preset, lookup
 from crafting.training import Recipe, named_recipe
 
 _FULL_EPOCHS, _QUICK_EPOCHS = 120, 20
+_LEAST_OF_FULL = 10
+"""The cost of the cheapest net of a usual size is above this, in epochs of vgg-w16."""
 _LARGE_WEIGHT_DECAY, _LARGE_VGG_RATE = 1e-4, 0.01
 
 
@@ -29,6 +31,11 @@ class Victim:
     recipe_large: Recipe
     recipe_quick: Recipe
     cost: float
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it is a net for minutes on a CPU, far below what people would train."""
+        return self.cost < _LEAST_OF_FULL
 
     def recipe(self, preset: Preset, epochs: int | None = None, net_size: int = 32) -> Recipe:
         """How it is trained under this preset on images of `net_size` pixels a side, for `epochs`

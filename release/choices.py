@@ -6,6 +6,7 @@ Each raises InputError naming the option and what it takes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from release import machine
@@ -13,6 +14,7 @@ from release.errors import InputError
 
 if TYPE_CHECKING:
     from crafting.registry import Preset
+    from evaluation.countermeasures import Countermeasure
     from evaluation.released import Format
 
 Choice = TypeVar("Choice", bound=str)
@@ -51,20 +53,30 @@ def victims(names: Sequence[str], preset: Preset) -> list[str]:
         raise InputError(f"{problem} (see `protect-release victims`)") from None
 
 
-def countermeasures(
-    written: Sequence[str], labelled: bool = True, has_clean: bool = True
-) -> list[str]:
+@dataclass(frozen=True)
+class Rows:
+    """What victims meet: how many classes there are, whether the released rows have labels, and
+    whether whoever verifies has their clean images."""
+
+    num_classes: int
+    labelled: bool = True
+    has_clean: bool = True
+
+    def missing(self, tried: Countermeasure) -> str | None:
+        """What the countermeasure would need beside, in words."""
+        return tried.missing(
+            labelled=self.labelled, has_twin=self.has_clean, num_classes=self.num_classes
+        )
+
+
+def countermeasures(written: Sequence[str], rows: Rows) -> list[str]:
     """Known countermeasures, each written in the one way, plain training first; `all` is every one
     that such rows allow and that reads no file of one's own."""
     from evaluation.countermeasures import COUNTERMEASURES, parse
 
-    everyone = [
-        name
-        for name, kind in COUNTERMEASURES.items()
-        if name != "finetune"
-        and (labelled or not kind.needs_labels)
-        and (has_clean or not kind.needs_twin)
-    ]
+    known = [name for name in COUNTERMEASURES if name != "finetune"]
+    known += [] if rows.labelled else WITHOUT_LABELS
+    everyone = [name for name in known if rows.missing(parse(name)) is None]
     names = [name for text in written for name in (everyone if text == "all" else [text])]
     try:
         parsed = [str(parse(text)) for text in names]
@@ -73,11 +85,15 @@ def countermeasures(
     return sorted(dict.fromkeys(parsed), key=lambda text: text != "none")
 
 
-def analyses(written: Sequence[str], has_clean: bool = True) -> list[str]:
+def analyses(written: Sequence[str], rows: Rows) -> list[str]:
     """Known analyses, each written in the one way; `all` is every one that such rows allow."""
     from evaluation.analyses import ANALYSES, parse
 
-    everyone = [name for name, kind in ANALYSES.items() if has_clean or not kind.needs_clean]
+    everyone = [
+        name
+        for name, kind in ANALYSES.items()
+        if (rows.has_clean or not kind.needs_clean) and (rows.labelled or not kind.needs_labels)
+    ]
     names = [name for text in written for name in (everyone if text == "all" else [text])]
     try:
         return list(dict.fromkeys(str(parse(text)) for text in names))

@@ -88,25 +88,40 @@ def scored(source: Source, tested: Source, options: ReleaseOptions) -> None:
         )
 
 
-def possible(tried: Sequence[str], *, labelled: bool, has_clean: bool = True) -> None:
-    """Every countermeasure finds what it learns from."""
+def possible(tried: Sequence[str], rows: choices.Rows) -> None:
+    """Every countermeasure finds what it takes, and some victim trains on the rows as they ship."""
     from evaluation.countermeasures import parse
 
-    for text in tried:
-        if parse(text).needs_labels and not labelled:
-            raise InputError(
-                f"the release has no labels, and {text} learns from labels: drop it, or try "
-                f"{choices.WITHOUT_LABELS[0]}"
-            )
-        if parse(text).needs_twin and not has_clean:
-            raise InputError(
-                f"{text} needs the clean images that the release was made from: give them with "
-                "--clean, or drop it"
-            )
+    parsed = [parse(text) for text in tried]
+    for each in parsed:
+        missing = rows.missing(each)
+        if missing is not None:
+            advice = "" if rows.labelled else f", or try {choices.WITHOUT_LABELS[0]}"
+            advice = advice if rows.has_clean else f"{advice}, or give them with --clean"
+            raise InputError(f"{missing}: drop it{advice}")
+    if all(each.is_setting for each in parsed):
+        raise InputError(
+            f"with {', '.join(tried)} no victim trains on the rows as they are released: add "
+            "--countermeasure none"
+        )
 
 
-def classes(source: Source, rows: Survey) -> None:
-    """Where there are labels, at least two classes have rows, and none has a single one."""
+def examinable(analyses: Sequence[str], rows: choices.Rows) -> None:
+    """Every analysis finds what it looks at."""
+    from evaluation.analyses import parse
+
+    for text in analyses:
+        if parse(text).needs_clean and not rows.has_clean:
+            raise InputError(
+                f"{text} compares with the clean images that the release was made from: give them "
+                "with --clean, or drop it"
+            )
+        if parse(text).needs_labels and not rows.labelled:
+            raise InputError(f"{text} goes by labels, and the release has none: drop it")
+
+
+def several_classes(source: Source, rows: Survey) -> None:
+    """Where there are labels, at least two classes have rows."""
     if source.label_column is None:
         return
     counts = rows.class_counts(len(source.class_names))
@@ -116,6 +131,12 @@ def classes(source: Source, rows: Survey) -> None:
             f"the rows of {source.spec} have only one class ({', '.join(filled) or 'none'}): "
             "there is nothing to classify; take more rows"
         )
+
+
+def classes(source: Source, rows: Survey) -> None:
+    """Where there are labels, at least two classes have rows, and none has a single one."""
+    several_classes(source, rows)
+    counts = rows.class_counts(len(source.class_names))
     small = [n for n, count in zip(source.class_names, counts, strict=True) if count < 2]
     if small:
         raise InputError(

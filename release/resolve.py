@@ -50,8 +50,7 @@ def resolve(options: ReleaseOptions, workdir: Workdir, terminal: Terminal) -> Re
     method = _method(options)
     source = _open(options)
     split = protected_split(source, options.split)
-    if not source.is_labelled(split):
-        source = source.without_labels()
+    source = source.labelled_as(split)
     _tell_start(source, split, target, chain, terminal)
     if chain.manifests:
         increment.demand_same_rows(chain, source, split, list(source.columns.features()))
@@ -140,7 +139,7 @@ def _plan(found: _Found, step: Increment | None) -> ReleasePlan:
         show_rows=_show_rows(options.show_rows, rows),
         verify=options.verify,
         victims=choices.victims(options.victim, preset),
-        countermeasures=_countermeasures(options, source),
+        countermeasures=_countermeasures(options, source, found.tested),
         victim_seeds=options.victim_seeds,
         victim_epochs=options.victim_epochs,
         max_accuracy=options.max_accuracy,
@@ -277,12 +276,13 @@ def _tested(source: Source, test_split: str | None, options: ReleaseOptions) -> 
     return tested if tested.is_labelled(test_split) else source
 
 
-def _countermeasures(options: ReleaseOptions, source: Source) -> list[str]:
+def _countermeasures(options: ReleaseOptions, source: Source, tested: Source) -> list[str]:
     """What victims try: without labels, nothing that learns from them."""
-    labelled = source.label_column is not None
-    usual = ("none",) if labelled else choices.WITHOUT_LABELS
-    tried = choices.countermeasures(options.countermeasure or usual, labelled)
-    demand.possible(tried, labelled=labelled)
+    rows = choices.Rows(tested.num_classes, labelled=source.label_column is not None)
+    usual = ("none",) if rows.labelled else choices.WITHOUT_LABELS
+    tried = choices.countermeasures(options.countermeasure or usual, rows)
+    if options.verify:
+        demand.possible(tried, rows)
     return tried
 
 

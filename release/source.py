@@ -74,7 +74,8 @@ class Source:
         return Columns(self.image_column, self.label_column, self.class_names, self.kept)
 
     def is_labelled(self, split: str) -> bool:
-        """Whether some row of the split has a label; labels alone are read, up to the first one."""
+        """Whether some row of the split has a label, or there is no row that could have none;
+        labels alone are read, up to the first one."""
         if self.label_column is None or self.kind == "imagefolder":
             return self.label_column is not None
         if self.kind == "parquet":
@@ -83,11 +84,12 @@ class Source:
             assert self.tar_label is not None
             labels = readers.tar_labels(self.files(split), self.tar_label)
         with closing(labels):
-            return any(label is not None and label >= 0 for label in labels)
+            found = (label is not None and label >= 0 for label in labels)
+            return next(found, True) or any(found)
 
-    def without_labels(self) -> Source:
-        """The same rows without their label column."""
-        if self.label_column is None:
+    def labelled_as(self, split: str) -> Source:
+        """This source, without its label column where no row of the split has a label."""
+        if self.label_column is None or self.is_labelled(split):
             return self
         dropped = sorted({*self.dropped, self.label_column})
         return replace(self, label_column=None, tar_label=None, class_names=(), dropped=dropped)

@@ -168,9 +168,9 @@ def _draw_plots(plan: ReleasePlan, report: Report, folder: Path) -> None:
         for trial in report.trials
         if trial.is_plain and trial.seed == 0 and trial.rows == "release"
     ]
-    if curves:
-        accuracy_plot(curves, plan.num_classes, folder / "accuracy.png")
     worst = report.verdict.worst
+    if curves:
+        accuracy_plot(curves, worst.chance, folder / "accuracy.png")
     outcome = found[*_key(worst), "protected"]
     title = f"{worst.victim} on this release"
     confusion_plot(outcome.confusion, plan.scored_names, title, folder / "confusion.png")

@@ -199,10 +199,10 @@ def verification(verified: Verified, published: str | None) -> dict[str, Any]:
         "rows": verified.plan.rows,
         "delivered_as": verified.plan.delivered_as or None,
         "trials": [_trial(trial) for trial in report.trials],
-        "left_out": len(report.left_out),
+        "left_out": len(report.left_out) + len(report.unexamined),
         "analyses": {name: found.figures for name, found in report.analyses.items()},
         "holds": None if verdict is None else verdict.holds,
-        "sentence": "no victim had a clean twin to be held against"
+        "sentence": "no victim that the gate looks at had a clean twin"
         if verdict is None
         else verdict.reason,
         "flags": [flag.id for flag in report.flags],

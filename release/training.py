@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from crafting.batch import PixelSplit
+from release.errors import InputError
 from release.plan import ReleasePlan
 from release.verification.plan import VerificationPlan
 from release.workdir import Workdir, write_private
@@ -75,17 +76,19 @@ def verify_planned(rank: Rank) -> None:
 
 def verify_published(rank: Rank) -> None:
     """Every trial and analysis of a published release that falls to this rank, and for which there
-    is time, has what came of it on disk."""
+    is time, has what came of it on disk; where no training is left, one analysis in any case, so
+    that whoever runs the same command again gets on."""
     asked = Asked.load(rank.workdir.asked_trials)
     ground = Published(rank.verification, rank.workdir)
     _train(rank, ground, asked)
-    for written in asked.analyses[rank.rank :: rank.world]:
-        if asked.deadline is None or time.time() < asked.deadline:
+    for number, written in enumerate(asked.analyses[rank.rank :: rank.world]):
+        is_due = number == 0 and not asked.trials
+        if is_due or asked.deadline is None or time.time() < asked.deadline:
             _analyse(rank, ground, written)
 
 
 def _train(rank: Rank, ground: Ground, asked: Asked) -> None:
-    mine = asked.share(rank.rank, rank.world)
+    mine = [s for s in asked.share(rank.rank, rank.world) if not ground.path(s).exists()]
     for number, spec in enumerate(_in_time(mine, asked.deadline)):
         _train_one(rank, ground, spec, partial(_tell_after, rank, number, len(mine)))
 
@@ -105,15 +108,15 @@ def _in_time(specs: Sequence[TrialSpec], deadline: float | None) -> Iterator[Tri
 def _train_one(
     rank: Rank, ground: Ground, spec: TrialSpec, progress: Callable[[float], None]
 ) -> None:
-    """The outcome of one trial is on disk; one that was there before a restart is kept."""
+    """The outcome of one trial is on disk."""
     from evaluation.verify import run
 
-    path = ground.path(spec)
-    if path.exists():
-        return
     splits = ground.splits(spec)
-    outcome = run(spec, splits, device=rank.device, progress=progress)
-    write_private(path, json.dumps(outcome.to_json()))
+    try:
+        outcome = run(spec, splits, device=rank.device, progress=progress)
+    except ValueError as problem:  # more trying would not mend it
+        raise InputError(f"{spec.victim} under {spec.public.countermeasure}: {problem}") from None
+    write_private(ground.path(spec), json.dumps(outcome.to_json()))
 
 
 def _analyse(rank: Rank, ground: Published, written: str) -> None:
@@ -121,7 +124,10 @@ def _analyse(rank: Rank, ground: Published, written: str) -> None:
 
     path = ground.analysis_path(written)
     if not path.exists():
-        found = parse(written).run(ground.material(rank), lambda done: None)
+        try:
+            found = parse(written).run(ground.material(rank), lambda done: None)
+        except ValueError as problem:
+            raise InputError(f"analysis {written}: {problem}") from None
         write_private(path, json.dumps(found.to_json()))
 
 

@@ -29,7 +29,7 @@ class Checkpoint:
 
 def recipe(material: Material, name: str) -> Recipe:
     """How the victim called `name` is trained here."""
-    return victim(name).recipe(material.preset, material.epochs)
+    return victim(name).recipe(material.preset, material.epochs, material.net_size)
 
 
 def trained(

@@ -1,4 +1,4 @@
-"""How visible the noise is, from the pixels of the clean and the protected images."""
+"""How visible the noise is, from the pixels that victims meet: at their size, as delivered."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ _BLACK, _WHITE = 0, 255
 @register
 @dataclass(frozen=True)
 class VisibleChange(Analysis):
-    """Tells how far protected pixels lie from the clean ones: PSNR, SSIM, levels, clipping.
+    """Tells how far protected pixels lie from the clean ones, as victims meet them.
 
+    PSNR, SSIM, levels of 255 and clipping at the side in pixels that images are resized to before
+    victims see them; the report's own figures are those of the images as they are stored.
     Clipped values are those that the noise moved to black or white, where it may have been cut; a
     mean shift other than 0 shows truncated or one-sided noise.
     """
@@ -50,7 +52,7 @@ class VisibleChange(Analysis):
             "clipped": share,
             "changed": total.changed / total.rows,
         }
-        return Findings(figures, _sentence(total, share))
+        return Findings(figures, _sentence(total, share, material.net_size))
 
 
 def _pixels(levels: Tensor) -> list[np.ndarray]:
@@ -63,11 +65,12 @@ def _clipped(pair: Pair) -> int:
     return int((at_end & (pair.protected != pair.clean)).sum())
 
 
-def _sentence(total: Visibility, clipped: float) -> str:
+def _sentence(total: Visibility, clipped: float, side: int) -> str:
     if total.psnr is None:
-        return "No pixel of the release differs from the clean images."
+        return f"At {side}x{side} pixels none differs from the clean images."
     return (
-        f"The noise has a PSNR of {total.psnr:.1f} dB and an SSIM of {total.ssim:.3f}, changes a "
-        f"value by at most {total.max_level} of 255 levels and by {total.shift:+.2f} on average, "
-        f"and moves {percent(clipped)} of the values to black or white."
+        f"At {side}x{side} pixels, as victims meet it, the noise has a PSNR of {total.psnr:.1f} dB "
+        f"and an SSIM of {total.ssim:.3f}, changes a value by at most {total.max_level} of 255 "
+        f"levels and by {total.shift:+.2f} on average, and moves {percent(clipped)} of the values "
+        "to black or white."
     )

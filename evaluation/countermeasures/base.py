@@ -50,11 +50,13 @@ class Countermeasure(ABC):
 
     is_setting: whether it is no answer to protection but a circumstance, such as clean rows among
     the protected ones: then nothing is expected of the protection. needs_labels, needs_twin: what
-    the rows must have.
+    the rows must have; is_watched: whether the net that trains is what is scored in the end, so
+    that its accuracy after each epoch tells something.
     """
 
     name: ClassVar[str]
     is_setting: ClassVar[bool] = False
+    is_watched: ClassVar[bool] = True
     needs_labels: ClassVar[bool] = True
     needs_twin: ClassVar[bool] = False
 
@@ -83,8 +85,21 @@ class Countermeasure(ABC):
         return recipe
 
     def outputs(self, num_classes: int) -> int:
-        """How many outputs the net has."""
+        """How many outputs the net has; ValueError where so many classes are too few."""
         return num_classes
+
+    def missing(self, *, labelled: bool, has_twin: bool, num_classes: int) -> str | None:
+        """What it takes and such rows have not, in words; None where it can be tried on them."""
+        named = f"countermeasure {self.public}"
+        if self.needs_labels and not labelled:
+            return f"{named} learns from labels, and the release has no labels"
+        if self.needs_twin and not has_twin:
+            return f"{named} needs the clean images that the release was made from"
+        try:
+            self.outputs(num_classes)
+        except ValueError as problem:
+            return str(problem)
+        return None
 
     def folded(self, logits: Tensor) -> Tensor:
         """Logits (B,K) over the classes it is scored on, of the net's own (B,`outputs`)."""

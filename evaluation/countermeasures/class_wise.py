@@ -54,6 +54,10 @@ class ClassWise(Countermeasure):
 
         return Hooks(data=partly_clean)
 
+    def outputs(self, num_classes: int) -> int:
+        self.protected_classes(num_classes)
+        return num_classes
+
     def scored(self, test: PixelSplit) -> PixelSplit:
         rows, labels = test.numbered()
         assert labels is not None

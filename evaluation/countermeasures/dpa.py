@@ -32,11 +32,12 @@ _CHUNK = 500
 class PartitionAggregation(Countermeasure):
     """Trains a net on each of several parts of the images and lets them vote.
 
-    parts: how many, each with as many epochs as the whole would have. The curve is that of the
-    first part's net. Costs accuracy on clean images, of which each net sees fewer.
+    parts: how many, each with as many epochs as the whole would have. Costs accuracy on clean
+    images, of which each net sees fewer.
     """
 
     name = "dpa"
+    is_watched = False  # what trains is one voter of many
     parts: int = 5
 
     def __post_init__(self) -> None:

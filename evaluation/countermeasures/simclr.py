@@ -51,6 +51,7 @@ class SimCLR(Countermeasure):
 
     name = "simclr"
     needs_labels = False
+    is_watched = False  # its head learns at the end
     temperature: float = 0.5
     epochs: int = 0
     clean: int = 0
@@ -68,6 +69,14 @@ class SimCLR(Countermeasure):
     @property
     def clean_images(self) -> int:
         return self.clean
+
+    def missing(self, *, labelled: bool, has_twin: bool, num_classes: int) -> str | None:
+        if not (labelled or self.clean):
+            return (
+                f"countermeasure {self} fits its probe on labels, and the release has no labels "
+                "(simclr:clean=1000 takes clean ones)"
+            )
+        return super().missing(labelled=labelled, has_twin=has_twin, num_classes=num_classes)
 
     def recipe(self, recipe: Recipe) -> Recipe:
         epochs = self.epochs or recipe.epochs

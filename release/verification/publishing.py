@@ -56,5 +56,7 @@ def _staged(verified: Verified, workdir: Workdir, after: Published) -> Path:
 def _sentence(verified: Verified) -> str:
     verdict, plan = verified.report.verdict, verified.plan
     delivered = f", delivered as {plan.delivered_as}" if plan.delivered_as else ""
-    found = "nothing had a clean twin" if verdict is None else verdict.reason
+    found = (
+        "no victim that the gate looks at had a clean twin" if verdict is None else verdict.reason
+    )
     return f"{found}{delivered}."

@@ -99,27 +99,62 @@ def _find(options: VerifyOptions, release: str, workdir: Workdir, terminal: Term
         )
     source = _opened(str(folder), release, options)
     split = protected_split(source, options.split)
+    source = source.labelled_as(split)
     clean = None if options.clean is None else _opened(options.clean, options.clean, options)
-    test = clean or source
-    scored = _test_split(test, split, options)
+    test, scored = _tested(clean or source, source, split, options)
     surveyed = _Surveys(workdir, terminal)
     released = surveyed.of(source, split, "released")
-    demand.classes(source, released)
+    demand.several_classes(source, released)
     test_rows = surveyed.of(test, scored, "test")
-    originals, clean_split = None, ""
-    if clean is not None and (split in clean.splits or options.split is None):
-        clean_split = protected_split(clean, options.split)
+    originals, clean_split = None, None
+    if clean is not None:
+        clean_split = _clean_split(clean, split, scored, options)
+    if clean is not None and clean_split is not None:
+        clean = clean.labelled_as(clean_split)
         originals = surveyed.of(clean, clean_split, "clean")
         _demand_same_rows(source, released, clean, originals)
-    if test.label_column is None:
+    return _Found(
+        target, chain, source, split, released, clean, clean_split or "", originals, test, scored,
+        test_rows,
+    )  # fmt: skip
+
+
+def _tested(
+    test: Source, released: Source, split: str, options: VerifyOptions
+) -> tuple[Source, str]:
+    """The source and split of labelled clean rows to score victims on, in the release's own
+    classes."""
+    scored = _test_split(test, split, options)
+    if not test.is_labelled(scored):
+        where = options.clean or str(options.release)
+        test = _opened(test.spec, where, options, looked_at=scored)
+    if not test.is_labelled(scored):
         raise InputError(
             f"the test rows of {test.spec} have no labels, so victims cannot be scored: name the "
             "column with --label-column, or another --clean"
         )
-    return _Found(
-        target, chain, source, split, released, clean, clean_split, originals, test, scored,
-        test_rows,
-    )  # fmt: skip
+    if released.class_names and released.class_names != test.class_names:
+        raise InputError(
+            f"the classes of {test.spec} ({_few(test.class_names)}) are not those of the release "
+            f"({_few(released.class_names)}): give the dataset that it was made from"
+        )
+    return test, scored
+
+
+def _clean_split(clean: Source, split: str, scored: str, options: VerifyOptions) -> str | None:
+    """The split with the clean images of the released rows: the one of the same name, else train,
+    else the only one that victims are not scored on; None where there is none."""
+    if split in clean.splits:
+        return split
+    others = [name for name in clean.splits if name != scored]
+    if options.split is not None or not others:
+        return None
+    if len(others) == 1 or "train" in others:
+        return "train" if "train" in others else others[0]
+    raise InputError(
+        f"{clean.spec} has no split {split}: say with --split which of {', '.join(others)} the "
+        "release was made from"
+    )
 
 
 def _whole_chain(folder: Path, name: str, terminal: Terminal) -> Chain:
@@ -132,15 +167,24 @@ def _whole_chain(folder: Path, name: str, terminal: Terminal) -> Chain:
         return check(folder, progress=tell)
 
 
-def _opened(where: str, spec: str, options: VerifyOptions) -> Source:
-    columns = {"image_column": options.image_column, "label_column": options.label_column}
+def _opened(where: str, spec: str, options: VerifyOptions, looked_at: str | None = None) -> Source:
     try:
-        return open_source(where, ours_too=spec == options.release, **columns)  # type: ignore[arg-type]
+        return open_source(
+            where,
+            image_column=options.image_column,
+            label_column=options.label_column,
+            ours_too=spec == options.release,
+            looked_at=looked_at,
+        )
     except InputError as problem:
         raise InputError(str(problem).replace(where, spec)) from None
 
 
 def _test_split(test: Source, split: str, options: VerifyOptions) -> str:
+    if options.test_split == split:
+        raise InputError(
+            f"--test-split {split} is the split that victims train on: name another to score them"
+        )
     if options.test_split is not None:
         return known_split(test, "--test-split", options.test_split)
     found = test_split_of(test, split)
@@ -171,11 +215,6 @@ class _Surveys:
 
 def _demand_same_rows(source: Source, released: Survey, clean: Source, originals: Survey) -> None:
     """The k-th row of the release was made from the k-th clean row that can be released."""
-    if source.class_names and source.class_names != clean.class_names:
-        raise InputError(
-            f"the classes of {clean.spec} ({_few(clean.class_names)}) are not those of the release "
-            f"({_few(source.class_names)}): give the dataset that it was made from"
-        )
     ours, theirs = released.rows(), originals.rows()
     if len(theirs) < len(ours):
         raise InputError(
@@ -251,27 +290,19 @@ def _delivery(text: str) -> str:
 def _chosen(options: VerifyOptions, found: _Found) -> dict[str, Any]:
     """Who learns from the release, and by which means."""
     preset = choices.preset(options.preset)
-    labelled = found.source.label_column is not None
-    has_clean = found.originals is not None
-    usual = DEFAULT_COUNTERMEASURES if labelled else choices.WITHOUT_LABELS
-    tried = choices.countermeasures(options.countermeasure or usual, labelled, has_clean)
-    analyses = choices.analyses(options.analysis, has_clean)
-    demand.possible(tried, labelled=labelled, has_clean=has_clean)
-    _demand_possible(analyses, has_clean)
+    rows = choices.Rows(
+        found.test.num_classes,
+        labelled=found.source.label_column is not None,
+        has_clean=found.originals is not None,
+    )
+    usual = DEFAULT_COUNTERMEASURES if rows.labelled else choices.WITHOUT_LABELS
+    tried = choices.countermeasures(options.countermeasure or usual, rows)
+    analyses = choices.analyses(options.analysis, rows)
+    demand.possible(tried, rows)
+    demand.examinable(analyses, rows)
     return {
         "preset": preset,
         "victims": choices.victims(options.victim, preset),
         "countermeasures": tried,
         "analyses": analyses,
     }
-
-
-def _demand_possible(analyses: list[str], has_clean: bool) -> None:
-    from evaluation.analyses import parse
-
-    for text in analyses:
-        if parse(text).needs_clean and not has_clean:
-            raise InputError(
-                f"{text} compares with the clean images that the release was made from: give them "
-                "with --clean, or drop it"
-            )

@@ -140,6 +140,7 @@ class Verifier:
 
         ground = Published(plan, self.workdir)
         done, left_out = _found(plan.trials(), ground)
+        findings = _findings(plan, ground)
         if not any(outcome.spec.data == "protected" for outcome in done):
             raise InputError(
                 f"no training ended within --budget-minutes {plan.budget_minutes}: allow more; "
@@ -153,7 +154,8 @@ class Verifier:
             hardware=machine.hardware(plan.device, plan.workers),
             versions=plan.versions,
             left_out=left_out,
-            analyses=_findings(plan, ground),
+            unexamined=[text for text in plan.analyses if text not in findings],
+            analyses=findings,
         )
 
     def _subject(self, plan: VerificationPlan) -> Subject:

@@ -92,8 +92,8 @@ BLUE, ORANGE = (0, 114, 178), (213, 94, 0)
 
 def test_both_curves_are_drawn_for_each_victim(tmp_path: Path) -> None:
     curves = [Curve("vgg-w16", [0.3, 0.5, 0.67], [0.2, 0.3, 0.12])] * 2
-    accuracy_plot(curves[:1], 10, tmp_path / "one.png")
-    accuracy_plot(curves, 10, tmp_path / "two.png")
+    accuracy_plot(curves[:1], 0.1, tmp_path / "one.png")
+    accuracy_plot(curves, 0.1, tmp_path / "two.png")
     one, two = pixels(tmp_path / "one.png"), pixels(tmp_path / "two.png")
     assert has(one, BLUE)
     assert has(one, ORANGE)
@@ -103,12 +103,12 @@ def test_both_curves_are_drawn_for_each_victim(tmp_path: Path) -> None:
 
 
 def test_a_victim_without_a_clean_twin_is_drawn_alone(tmp_path: Path) -> None:
-    accuracy_plot([Curve("vgg-w16", None, [0.2, 0.12])], 10, tmp_path / "alone.png")
+    accuracy_plot([Curve("vgg-w16", None, [0.2, 0.12])], 0.1, tmp_path / "alone.png")
     alone = pixels(tmp_path / "alone.png")
     assert has(alone, ORANGE)
     assert not has(alone, BLUE)
     both = [Curve("vgg-w16", None, [0.2, 0.12]), Curve("resnet10-w16", [0.5, 0.6], [0.2, 0.12])]
-    accuracy_plot(both, 10, tmp_path / "both.png")
+    accuracy_plot(both, 0.1, tmp_path / "both.png")
     legend = pixels(tmp_path / "both.png")[-60:]
     assert has(legend, BLUE), "the twin of the second one is named in the legend"
 
@@ -164,7 +164,7 @@ def test_many_releases_are_named_now_and_then(tmp_path: Path) -> None:
 
 def test_the_same_figures_give_the_same_picture(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
-        accuracy_plot([Curve("vgg-w16", [0.3], [0.2])], 10, tmp_path / name)
+        accuracy_plot([Curve("vgg-w16", [0.3], [0.2])], 0.1, tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert b"Matplotlib" not in (tmp_path / "a.png").read_bytes()
 

@@ -16,6 +16,7 @@ from materials import coloured, ignored, material
 
 from crafting.batch import PixelSplit
 from evaluation.analyses import ANALYSES, Findings, Material, parse
+from evaluation.analyses.trainings import recipe
 
 QUICK = {
     "gradient-cosine": "gradient-cosine:images=8,checkpoints=2,nets=vgg-w16",
@@ -151,3 +152,10 @@ def test_a_sample_takes_the_same_rows_of_both_splits_and_no_more_than_there_are(
     assert protected.tolist() == clean.tolist()
     assert protected.tolist() != list(range(10))
     assert len(given.sample(given.protected, 60)) == 50
+
+
+def test_large_images_are_learnt_by_the_recipe_for_them(small: Material) -> None:
+    rates = [
+        recipe(replace(small, preset="paper", net_size=size), "vgg16").lr for size in (32, 224)
+    ]
+    assert rates == [0.1, 0.01]

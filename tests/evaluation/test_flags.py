@@ -15,7 +15,7 @@ SOUND = [trial(), trial(seed=1)]
 
 
 def ids(trials: Any = None, **changes: Any) -> list[str]:
-    facts = {"gate": Gate(), "license": "mit", "preset": "paper"} | changes
+    facts = {"gate": Gate(), "license": "mit"} | changes
     chosen = SOUND if trials is None else trials
     flags = raised(Doubted(trials=chosen, **facts))
     assert all(flag.text.endswith(".") for flag in flags)
@@ -80,9 +80,9 @@ def test_new_rows_that_teach_nobody_anything_raise_no_flag() -> None:
 def test_new_rows_alone_are_told_in_figures() -> None:
     alone = {"rows": "new", "train_rows": 1500, "clean": 0.38}
     trials = [*SOUND, trial(protected=0.36, **alone), trial(seed=1, protected=0.37, **alone)]
-    (flag,) = raised(Doubted(trials, Gate(), "mit", "paper"))
+    (flag,) = raised(Doubted(trials, Gate(), "mit"))
     assert flag.text == (
-        "By themselves the 1,500 new rows teach vgg-w16 more than the gate would allow: up to "
+        "By themselves the 1,500 new rows teach resnet18 more than the gate would allow: up to "
         "37.0 %, where as many clean ones teach 38.0 %; the gate looks only at old and new rows "
         "together."
     )
@@ -122,8 +122,44 @@ def test_a_missing_licence_is_told(license: str | None) -> None:
     assert ids(license=license) == ["no-license"]
 
 
-def test_the_quick_preset_is_told() -> None:
-    assert ids(preset="quick") == ["small-networks-only"]
+def test_small_networks_are_told_from_others_by_their_size() -> None:
+    small = [trial(victim="vgg-w16"), trial(victim="resnet10-w16", seed=1)]
+    assert ids(small) == ["small-networks-only"]
+    assert ids([*small, trial(victim="mobilenetv2")]) == []
+
+
+AT_CHANCE = {"clean": 0.099, "protected": 0.1, "peak": 0.12, "renamed": 0.11}
+
+
+@pytest.mark.parametrize("countermeasure", ["deconv-at", "renamed", "refit-head"])
+def test_where_the_twin_learns_nothing_no_countermeasure_undoes_anything(
+    countermeasure: str,
+) -> None:
+    spoilt = trial(countermeasure=countermeasure, **AT_CHANCE)
+    assert ids([*SOUND, spoilt]) == ["countermeasure-spoils-twin"]
+
+
+def test_where_the_plain_twin_learns_nothing_nothing_is_above_the_gate() -> None:
+    assert ids([trial(**AT_CHANCE), trial(seed=1, **AT_CHANCE)]) == ["clean-twin-weak"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"clean": 0.36, "protected": 0.1},  # weak, though not by half
+        {"clean": None, "clean_drift": None},
+        {"clean_drift": 0.2},
+        {"epochs": 5},
+        {"drift": None},
+    ],
+)
+def test_what_a_countermeasure_does_to_training_is_not_told_of_plain_training(
+    changes: dict[str, Any],
+) -> None:
+    facts = {"countermeasure": "at-linf", "protected": 0.2} | changes
+    assert not {"clean-twin-weak", "no-clean-twin", "clean-twin-moving", "too-few-epochs"} & set(
+        ids(with_one(**facts))
+    )
 
 
 def test_flags_follow_a_chosen_accuracy() -> None:
@@ -186,7 +222,7 @@ def test_a_release_without_labels_is_to_be_learnt_from_without_labels() -> None:
 
 
 def test_what_there_was_no_time_for_is_counted() -> None:
-    (flag,) = raised(Doubted(SOUND, Gate(), "mit", "paper", left_out=7))
+    (flag,) = raised(Doubted(SOUND, Gate(), "mit", left_out=7))
     assert flag.id == "left-out"
     assert "7 of the trainings" in flag.text
 

@@ -66,7 +66,7 @@ def test_nothing_holds_against_a_twin_that_learnt_nothing() -> None:
 
 def test_the_reason_is_one_plain_sentence() -> None:
     assert Gate().judge([trial(clean=0.675, protected=0.117)]).reason == (
-        "a vgg-w16 trained on this release scored 11.7 %, at most the 38.8 % allowed "
+        "a resnet18 trained on this release scored 11.7 %, at most the 38.8 % allowed "
         "(clean images: 67.5 %)"
     )
     assert (
@@ -101,4 +101,15 @@ def test_circumstances_are_not_judged() -> None:
 
 
 def test_chance_is_that_of_the_classes_a_victim_was_scored_on() -> None:
-    assert Gate().threshold(trial(clean=0.7, num_classes=5)) == pytest.approx(0.45)
+    assert Gate().threshold(trial(clean=0.7, num_classes=5, chance=0.2)) == pytest.approx(0.45)
+
+
+def test_naming_the_commonest_class_is_no_more_than_guessing() -> None:
+    """Nine of ten test rows are of one of two classes."""
+    lazy = {"num_classes": 2, "chance": 0.9}
+    held = Gate().judge([trial(clean=0.97, protected=0.9, **lazy)])
+    assert held is not None
+    assert held.holds
+    nothing = Gate().judge([trial(clean=0.9, protected=0.6, **lazy)])
+    assert nothing is not None
+    assert not nothing.holds

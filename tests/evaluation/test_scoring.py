@@ -63,13 +63,13 @@ def test_dominant_shift_of_perfect_answers_takes_no_share() -> None:
 
 
 def test_ratio_counts_accuracy_above_chance_only() -> None:
-    assert above_chance_ratio(0.1, 0.7, 10) == pytest.approx(0)
-    assert above_chance_ratio(0.4, 0.7, 10) == pytest.approx(0.5)
-    assert above_chance_ratio(0.7, 0.7, 10) == pytest.approx(1)
+    assert above_chance_ratio(0.1, 0.7, 0.1) == pytest.approx(0)
+    assert above_chance_ratio(0.4, 0.7, 0.1) == pytest.approx(0.5)
+    assert above_chance_ratio(0.7, 0.7, 0.1) == pytest.approx(1)
 
 
 def test_ratio_is_unknown_where_the_clean_twin_is_at_chance() -> None:
-    assert above_chance_ratio(0.1, 0.1, 10) is None
+    assert above_chance_ratio(0.1, 0.1, 0.1) is None
 
 
 def test_percent_is_written_for_people() -> None:

@@ -14,7 +14,7 @@ from crafting.batch import PixelSplit
 from crafting.training import Hooks
 from evaluation.countermeasures import Countermeasure, Setting
 from evaluation.trial import Epoch, Outcome, TrialSpec, pair, schedule
-from evaluation.verify import Splits, run
+from evaluation.verify import Splits, _for_curve, run
 
 CPU = torch.device("cpu")
 COLOURS = np.array([[220, 30, 30], [30, 220, 30], [30, 30, 220], [200, 200, 40]])
@@ -245,7 +245,7 @@ def test_clean_images_that_are_owned_are_not_scored(monkeypatch: pytest.MonkeyPa
 
 def test_what_rows_do_not_have_is_told() -> None:
     unlabelled = replace(coloured(40, 1), targets=None)
-    with pytest.raises(ValueError, match="the release has none: try simclr"):
+    with pytest.raises(ValueError, match="none learns from labels, and the release has no labels"):
         trained(unlabelled)
     with pytest.raises(ValueError, match="needs the clean images"):
         trained(coloured(40, 1), countermeasure="mix-percent")
@@ -254,3 +254,23 @@ def test_what_rows_do_not_have_is_told() -> None:
 def test_large_images_are_learnt_by_the_recipe_for_them() -> None:
     rates = [spec(victim="vgg16", preset="paper", net_size=size).recipe.lr for size in (32, 224)]
     assert rates == [0.1, 0.01]
+
+
+def test_a_net_that_is_not_what_is_scored_has_no_curve() -> None:
+    outcome = trained(coloured(40, 1), data="protected", countermeasure="simclr", epochs=2)
+    assert outcome.curve == ()
+    assert (outcome.peak, outcome.peak_epoch) == (outcome.final, 2)
+    (made,) = pair([outcome])
+    assert (made.drift, made.epochs) == (None, 2)
+
+
+def test_the_curve_is_scored_on_every_class_where_rows_go_through_them_in_turn() -> None:
+    """Every second row would be of every second class."""
+    rows = np.arange(4000)
+    pixels = np.zeros((4000, 1, 2, 2), np.uint8)
+    in_turn = PixelSplit(pixels, rows, rows % 10, 10)
+    drawn = _for_curve(in_turn, 500)
+    assert isinstance(drawn, PixelSplit)
+    assert len(drawn) == 1000
+    _, labels = drawn.numbered()
+    assert np.bincount(labels, minlength=10).min() > 50

@@ -11,11 +11,12 @@ from evaluation.trial import Epoch, Outcome, Trial, TrialSpec
 def trial(**changes: Any) -> Trial:
     """A trial of a held-out victim, ten classes, that deserves no flag but that of its seed."""
     plain = Trial(
-        victim="vgg-w16",
+        victim="resnet18",
         held_out=True,
         countermeasure="none",
         rows="release",
         num_classes=10,
+        chance=0.1,
         train_rows=5000,
         seed=0,
         epochs=20,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import jsonschema
 import numpy as np
 import pytest
 from clean_data import Run, write_split
+from datasets import ClassLabel, load_dataset
 from hub_source import CHEAP, SOURCE, TARGET, Digits, of_four, put_rows
 
 from evaluation.report import SCHEMA
@@ -84,6 +86,19 @@ def test_the_rest_is_made_when_it_is_run_again(given: Given) -> None:
     assert all(0 <= trial["clean"] <= 1 for trial in told["trials"])
     assert (told["rows"], told["delivered_as"]) == (ROWS, "jpeg:90")
     assert told["analyses"]["csd"]["noise"] > 0
+
+
+def test_an_analysis_is_made_however_little_time_there_is(run: Run, given: Given) -> None:
+    """Or whoever runs the same command again would never get on."""
+    asked = (
+        *(given.release, "--clean", given.clean, "--workdir", given.workdir, *FAST),
+        *("--countermeasure", "none", "--countermeasure", "renamed", "--delivered-as", "jpeg:90"),
+        *("--analysis", "visibility", "--analysis", "randomness", "--budget-minutes", "0"),
+    )
+    told = verify(run, *asked)
+    assert list(told["analyses"]) == ["visibility"]
+    assert told["left_out"] == 1
+    assert "left-out" in told["flags"]
 
 
 def test_the_report_fits_its_schema_and_says_where_it_is_from(given: Given) -> None:
@@ -210,6 +225,33 @@ def test_other_labels_than_the_clean_ones_are_refused(
     assert "not those of the release, first in row 5" in verify(run, *asked, code=2)
 
 
+def test_other_classes_to_score_on_are_refused(
+    run: Run, given: Given, clean: Path, tmp_path: Path
+) -> None:
+    """Scored by other names, a victim that learnt everything would seem to have learnt nothing."""
+    exam = load_dataset("parquet", data_files=str(clean / "data/test-0.parquet"), split="train")
+    swapped = ClassLabel(names=["one", "none", "two", "3"])
+    (tmp_path / "exam/data").mkdir(parents=True)
+    exam.cast_column("label", swapped).to_parquet(tmp_path / "exam/data/test-0.parquet")
+    said = verify(run, given.release, "--clean", tmp_path / "exam", *FAST, code=2)
+    assert "are not those of the release" in said
+
+
+def test_a_clean_test_split_alone_scores_victims_without_twins(
+    run: Run, given: Given, clean: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "exam/data").mkdir(parents=True)
+    shutil.copy(clean / "data/test-0.parquet", tmp_path / "exam/data/test-0.parquet")
+    asked = (given.release, "--clean", tmp_path / "exam", "--workdir", tmp_path / "work", *FAST)
+    told = verify(run, *asked, "--countermeasure", "none")
+    assert told["trials"][0]["clean"] is None
+
+
+def test_rows_that_victims_train_on_do_not_score_them(run: Run, given: Given, clean: Path) -> None:
+    asked = (given.release, "--clean", clean, *FAST, "--test-split", "train")
+    assert "is the split that victims train on" in verify(run, *asked, code=2)
+
+
 def test_fewer_clean_rows_than_released_ones_are_refused(
     run: Run, given: Given, tmp_path: Path, digits: Digits
 ) -> None:
@@ -307,4 +349,4 @@ def test_a_release_without_labels_is_learnt_from_without_labels(
     assert told["holds"] is not None
     assert "unlabelled-not-contrasted" not in told["flags"]
     line = verify(run, *asked, "--countermeasure", "none", code=2)
-    assert "none learns from labels: drop it, or try simclr:clean=1000" in line
+    assert "none learns from labels, and the release has no labels: drop it, or try simclr" in line
