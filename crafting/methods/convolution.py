@@ -7,8 +7,8 @@ arXiv 2303.04278. Reference code: Convolution-based-Unlearnability at ff58b1c.
 
 s_y is one k x k kernel for each class, the same for all channels: its weights are drawn from
 U(0, blur), then one of them, anywhere, is 1. Outside the image is black, and the maximum is taken
-over all pixels and channels of the image. Nothing but the State is secret: whoever has the kernels
-can undo most of it.
+over all pixels and channels of the image. The kernels are the secret: whoever has them can undo
+most of it.
 
 **Departures** from the reference code:
 
@@ -17,10 +17,10 @@ can undo most of it.
 2. Every image is protected: there is no share of clean ones (`mix`), drawn by its place in the set.
 3. Pixels are rounded, not cut off, to 8 bit, and an image without any light stays as it is.
 4. The kernel keeps its size in pixels whatever the image's size: the paper's 9 and 0.06 for 224
-   pixels (as we remember them) are `--set kernel=9 --set blur=0.06`.
+   pixels (not verified) are `--set kernel=9 --set blur=0.06`.
 
 **Expected** of `paper`: ResNet-18 on ImageNet-100 reaches 8.96 % (clean 80.66 %), 40.08 and 20.58 %
-with adversarial training within linf and l2; on CIFAR-10 18.5, 44.4 and 51.1 % (from memory).
+with adversarial training within linf and l2; on CIFAR-10 18.5, 44.4 and 51.1 % (not verified).
 Sharpening with frequency filtering brings much of it back. quick: not measured yet.
 """
 

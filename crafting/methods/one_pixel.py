@@ -15,8 +15,8 @@ the clean images, or looks where all images of a class agree, can find them.
 
 **Departures** from the paper and its code:
 
-1. D is the standard deviation, as in the code whose figures are known; the paper's objective, as we
-   remember it, divides by the variance: `--set spread=variance`.
+1. D is the standard deviation, as in the code, whose figures are known. The paper's objective is
+   said to divide by the variance (not verified): `--set spread=variance`.
 2. The m pixels of a class are m different places; the code's best m pairs may name one place twice,
    of which only the last is seen. m = 3 is our choice.
 3. Where a class has no spread at all, D counts as 1e-6; the code divides by 0 there.
