@@ -94,6 +94,9 @@ class Method(ABC):
     """What an output may depend on besides State: its own row, its batch, or the whole split."""
     unseen: ClassVar[Literal["exact", "approximate", "refused"]] = "exact"
     """Whether the crafter takes rows that fit never saw."""
+    keyed: ClassVar[bool] = True
+    """Whether the noise depends on the secret seed; where it does not, whoever has the clean images
+    can make it again."""
     needs_labels: ClassVar[bool] = True
     one_size: ClassVar[bool] = False
     """Whether every image must have the same size."""
