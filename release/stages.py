@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from crafting.batch import PixelSplit
 from release import state
 from release.craft import ShardCrafter
+from release.errors import InputError
 from release.forecast import calibrate
 from release.shards import ShardSpec, cut, finished
 from release.source import Source
@@ -50,7 +51,10 @@ def fit(rank: Rank) -> None:
     survey = Survey.load(rank.workdir.survey(plan.split))
     data = PixelSplit.load(rank.workdir.cache(plan.cache_key(), plan.fit_part))
     ctx = replace(context(rank, survey), fit_share=plan.fit_share)
-    fitted = plan.configured().fit(data, ctx)
+    try:
+        fitted = plan.configured().fit(data, ctx)
+    except ValueError as problem:  # these rows do not suit it, however often it is tried
+        raise InputError(f"method {plan.method}: {problem}") from None
     if rank.rank == 0:
         state.save(rank.workdir.state(plan.fit_key()), fitted)
 

@@ -176,3 +176,10 @@ def test_publishing_what_was_not_staged(run: Run, small: Path, out: Path, tmp_pa
 
 def test_checking_what_is_no_release(run: Run, tmp_path: Path) -> None:
     assert "no releases/r0001.json" in _refused(run, "check", tmp_path)
+
+
+def test_rows_that_do_not_suit_a_method_are_told(run: Run, small: Path, out: Path) -> None:
+    """Only fit sees that one grey square has two corners, and that there are four classes."""
+    asked = ("--method", "lsp", "--set", "cells=1", "--no-verify")
+    told = _refused(run, "push", small, "--to", out, "--workdir", out.with_name("work"), *asked)
+    assert "method lsp: 1 cells a side tell at most 2 classes apart, not 4" in told
