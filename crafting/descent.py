@@ -19,6 +19,9 @@ row's gradient depends on how many others there are."""
 Direction = Callable[[Tensor, int], Tensor]
 """(images, step number from 0) to the gradient (B,C,H,W) to go against."""
 
+DECAYS = (3 / 8, 5 / 8, 7 / 8)
+"""Where, of the way, a decaying walk divides its steps by 10."""
+
 
 @dataclass(frozen=True)
 class Walk:
@@ -37,6 +40,20 @@ class Walk:
         x = start
         for t in range(steps):
             x = self.step(x, direction(x, t))
+        return x
+
+    def descend_decaying(
+        self, start: Tensor, direction: Direction, steps: int, momentum: float
+    ) -> Tensor:
+        """`start` after steps that are each the mean of all so far, weighted with `momentum`, and
+        divided by 10 at each of `DECAYS`: Adam on signs, whose second moment is 1."""
+        x, mean = start, torch.zeros_like(start)
+        for t in range(steps):
+            rate = 0.1 ** sum(t >= steps * at for at in DECAYS)
+            step = self.budget.step(direction(x, t), self.levels)
+            mean = momentum * mean + (1 - momentum) * step
+            debiased = mean / (1 - momentum ** (t + 1))
+            x = self.budget.project(x - rate * debiased, self.clean)
         return x
 
 
