@@ -5,7 +5,7 @@ A method only says which way is up; the budget's geometry takes the step and kee
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -79,6 +79,19 @@ def unit_mean(gradient: Tensor) -> Tensor:
     """Each image's gradient divided by the mean of its absolute values."""
     size = gradient.abs().flatten(1).mean(1).clamp_min(1e-30)
     return gradient / size.view(-1, 1, 1, 1)
+
+
+def mean_direction(losses: Sequence[Loss], normalise: bool) -> Direction:
+    """At every step the mean of the losses' gradients; with `normalise` each by `unit_mean`, so
+    that none dominates."""
+
+    def direction(x: Tensor, t: int) -> Tensor:
+        gradients = [image_gradient(loss, x) for loss in losses]
+        if normalise:
+            gradients = [unit_mean(gradient) for gradient in gradients]
+        return torch.stack(gradients).mean(0)
+
+    return direction
 
 
 def furthest(budget: Budget, direction: Tensor) -> Tensor:

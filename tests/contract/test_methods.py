@@ -28,6 +28,9 @@ SCALED_DOWN: dict[str, Any] = {
     "checkpoints": 2,
     "steps": 3,
     "inner_steps": 2,
+    "nets": "vgg-w16,resnet10-w16",
+    "seeds": 1,
+    "robust_steps": 1,
 }
 
 every_method = pytest.mark.parametrize("name", list(methods()))
