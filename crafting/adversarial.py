@@ -114,13 +114,16 @@ def pgd(
     return worse
 
 
-def adversarial_loss(ball: Ball, steps: int) -> Loss:
-    """The cross entropy at the images that `pgd` finds; ValueError for fewer than 1 step."""
+def adversarial_loss(ball: Ball, steps: int, step: float | None = None) -> Loss:
+    """The cross entropy at the images that `pgd` finds; ValueError for fewer than 1 step, and for
+    steps that are not longer than 0."""
     if steps < 1:
         raise ValueError(f"an adversary takes at least 1 step, not {steps}")
+    if step is not None and not 0 < step < math.inf:
+        raise ValueError(f"an adversary needs steps longer than 0, not {step:g}")
 
     def loss(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        return cross_entropy(net, pgd(net, x, y, ball=ball, steps=steps), y)
+        return cross_entropy(net, pgd(net, x, y, ball=ball, steps=steps, step=step), y)
 
     return loss
 

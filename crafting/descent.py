@@ -5,7 +5,7 @@ A method only says which way is up; the budget's geometry takes the step and kee
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +18,9 @@ Loss = Callable[[Tensor], Tensor]
 row's gradient depends on how many others there are."""
 Direction = Callable[[Tensor, int], Tensor]
 """(images, step number from 0) to the gradient (B,C,H,W) to go against."""
+
+DECAYS = (3 / 8, 5 / 8, 7 / 8)
+"""Where, of the way, a decaying walk divides its steps by 10."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,20 @@ class Walk:
         x = start
         for t in range(steps):
             x = self.step(x, direction(x, t))
+        return x
+
+    def descend_decaying(
+        self, start: Tensor, direction: Direction, steps: int, momentum: float
+    ) -> Tensor:
+        """`start` after steps that are each the mean of all so far, weighted with `momentum`, and
+        divided by 10 at each of `DECAYS`: Adam on signs, whose second moment is 1."""
+        x, mean = start, torch.zeros_like(start)
+        for t in range(steps):
+            rate = 0.1 ** sum(t >= steps * at for at in DECAYS)
+            step = self.budget.step(direction(x, t), self.levels)
+            mean = momentum * mean + (1 - momentum) * step
+            debiased = mean / (1 - momentum ** (t + 1))
+            x = self.budget.project(x - rate * debiased, self.clean)
         return x
 
 
@@ -62,6 +79,19 @@ def unit_mean(gradient: Tensor) -> Tensor:
     """Each image's gradient divided by the mean of its absolute values."""
     size = gradient.abs().flatten(1).mean(1).clamp_min(1e-30)
     return gradient / size.view(-1, 1, 1, 1)
+
+
+def mean_direction(losses: Sequence[Loss], normalise: bool) -> Direction:
+    """At every step the mean of the losses' gradients; with `normalise` each by `unit_mean`, so
+    that none dominates."""
+
+    def direction(x: Tensor, t: int) -> Tensor:
+        gradients = [image_gradient(loss, x) for loss in losses]
+        if normalise:
+            gradients = [unit_mean(gradient) for gradient in gradients]
+        return torch.stack(gradients).mean(0)
+
+    return direction
 
 
 def furthest(budget: Budget, direction: Tensor) -> Tensor:

@@ -129,13 +129,19 @@ class Method(ABC):
 
     @property
     def fit_epochs(self) -> int:
-        """Times that `fit` trains a surrogate on every row."""
+        """Times that `fit` trains a surrogate on every row, or what takes as long as that."""
         return 0
 
     @property
     def surrogate_name(self) -> str | None:
-        """The net that fit trains, if any; a victim of the same architecture is not held out."""
+        """The net that fit trains, where it trains one."""
         return None
+
+    @property
+    def surrogates(self) -> tuple[str, ...]:
+        """The nets that fit trains, each name once and all for equally many of `fit_epochs` and
+        `passes`; a victim of the same architecture as any of them is not held out."""
+        return () if self.surrogate_name is None else (self.surrogate_name,)
 
     @abstractmethod
     def crafter(self, state: State, ctx: Context) -> Crafter:

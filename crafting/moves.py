@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from crafting.descent import Direction, Loss, image_gradient
+
 LARGEST_SHIFT = 1 / 8
 """Of the image's height and width: 4 pixels of 32."""
 
@@ -21,6 +23,11 @@ def move(x: Tensor, moves: Tensor) -> Tensor:
     across = _shift(moves[:, 1] * width * LARGEST_SHIFT, width)
     across = torch.where(moves[:, 2, None, None] > 0, across.flip(1), across)
     return down[:, None] @ x @ across[:, None].mT
+
+
+def along_moves(loss: Loss, moves: Tensor) -> Direction:
+    """At step t the gradient of each image's loss after it was moved by moves[:, t] (B,T,3)."""
+    return lambda x, t: image_gradient(lambda x: loss(move(x, moves[:, t])), x)
 
 
 def _shift(pixels: Tensor, length: int) -> Tensor:

@@ -1,6 +1,7 @@
 """Methods that pull images with a surrogate: one training run, kept at n equidistant epochs.
 
-All of them share one State, so that the same run serves sep, sep-fa, sep-fa-vr, sep-fa-mi and tap:
+Those that train it plainly share one State, so that the same run serves sep, sep-fa, sep-fa-vr,
+sep-fa-mi, tap and tap-untargeted:
 
     checkpoint-00/<parameter or buffer>   a net of the run, the earliest first
     centres/centres (n,K,D) float32       class means of its penultimate features on clean images
@@ -8,6 +9,7 @@ All of them share one State, so that the same run serves sep, sep-fa, sep-fa-vr,
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
@@ -15,12 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from crafting.adversarial import PGD_STEP_COST, LinfBall, adversarial_loss
 from crafting.batch import Split
 from crafting.budget import L2, Budget, Linf, Sum
 from crafting.method import Context, Method, State
 from crafting.nets import ARCHITECTURES, Net, build, for_crafting
 from crafting.registry import lookup
-from crafting.training import EpochStats, Recipe, RecipeName, named_recipe, train
+from crafting.training import EpochStats, Hooks, Recipe, RecipeName, named_recipe, train
 
 CENTRES = "centres/centres"
 _FEATURE_BATCH = 125
@@ -69,6 +72,10 @@ class SurrogateMethod(Method):
     def recipe(self) -> Recipe:
         return named_recipe(self.surrogate_recipe, self.surrogate, self.surrogate_epochs)
 
+    def hooks(self) -> Hooks:
+        """What its training is changed by."""
+        return Hooks()
+
     def fit_key(self) -> dict[str, Any]:
         recipe = asdict(self.recipe())
         return {"surrogate": self.surrogate, "checkpoints": self.checkpoints, "recipe": recipe}
@@ -98,40 +105,97 @@ class SurrogateMethod(Method):
         return self._loaded(inside(state, _folder(self.checkpoints - 1)), ctx)
 
     def _trained(self, data: Split, ctx: Context) -> list[State]:
-        kept: list[State] = []
-        recipe = self._recipe_for(ctx)
-        epochs = _kept_epochs(recipe.epochs, self.checkpoints)
-        seeds = ctx.shared("surrogate").integers(2**31, size=2)
-        net = build(self.surrogate, ctx.num_classes, ctx.net_size, seed=int(seeds[0]))
-
-        def keep(epoch: int, stats: EpochStats) -> None:
-            if epoch in epochs:
-                kept.append(_agreed(net, ctx))
-            ctx.progress(epoch, recipe.epochs)
-
-        train(
-            net,
-            data,
+        recipe = for_share(self.recipe(), ctx)
+        return trained(
+            self.surrogate,
             recipe,
-            device=ctx.device,
-            seed=int(seeds[1]),
-            accelerator=ctx.accelerator,
-            on_epoch=keep,
+            data,
+            ctx,
+            kept_at=_kept_epochs(recipe.epochs, self.checkpoints),
+            hooks=self.hooks(),
         )
-        return kept
-
-    def _recipe_for(self, ctx: Context) -> Recipe:
-        """As many optimiser steps on a share of the source's rows as on all of them."""
-        recipe = self.recipe()
-        return replace(recipe, epochs=round(recipe.epochs / ctx.fit_share))
 
     def _net(self, weights: State, ctx: Context) -> Net:
         return for_crafting(self._loaded(weights, ctx), ctx.device)
 
     def _loaded(self, weights: State, ctx: Context) -> Net:
-        net = build(self.surrogate, ctx.num_classes, ctx.net_size)
-        net.load_state_dict(weights)
-        return net.eval()
+        return loaded(self.surrogate, weights, ctx)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RobustSurrogateMethod(SurrogateMethod):
+    """A method whose surrogate learns from images that an adversary made worse at every step.
+
+    robust_levels: how far the adversary moves each channel of a pixel, in grey levels of 255;
+    robust_steps: how many steps it takes there; robust_step_levels: the length of each. ValueError
+    for one that is not above 0.
+    """
+
+    robust_levels: float = 4.0
+    robust_steps: int = 10
+    robust_step_levels: float = 2.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.hooks()
+
+    @property
+    def fit_epochs(self) -> int:
+        return round(self.surrogate_epochs * (1 + PGD_STEP_COST * self.robust_steps))
+
+    def hooks(self) -> Hooks:
+        ball = LinfBall(self.robust_levels)
+        return Hooks(loss=adversarial_loss(ball, self.robust_steps, self.robust_step_levels))
+
+    def fit_key(self) -> dict[str, Any]:
+        adversary = (self.robust_levels, self.robust_steps, self.robust_step_levels)
+        return super().fit_key() | {"adversary": adversary}
+
+
+def trained(
+    name: str,
+    recipe: Recipe,
+    data: Split,
+    ctx: Context,
+    *,
+    kept_at: Collection[int],
+    hooks: Hooks | None = None,
+    stream: str = "surrogate",
+) -> list[State]:
+    """The weights of the net called `name` after each of the epochs `kept_at`, on CPU and equal on
+    every rank; where it starts and what is drawn on the way depends on the stream."""
+    kept: list[State] = []
+    seeds = ctx.shared(stream).integers(2**31, size=2)
+    net = build(name, ctx.num_classes, ctx.net_size, seed=int(seeds[0]))
+
+    def keep(epoch: int, stats: EpochStats) -> None:
+        if epoch in kept_at:
+            kept.append(_agreed(net, ctx))
+        ctx.progress(epoch, recipe.epochs)
+
+    train(
+        net,
+        data,
+        recipe,
+        device=ctx.device,
+        seed=int(seeds[1]),
+        hooks=hooks,
+        accelerator=ctx.accelerator,
+        on_epoch=keep,
+    )
+    return kept
+
+
+def loaded(name: str, weights: State, ctx: Context) -> Net:
+    """The net called `name` with these weights, in float32 and in eval mode, on CPU."""
+    net = build(name, ctx.num_classes, ctx.net_size)
+    net.load_state_dict(weights)
+    return net.eval()
+
+
+def for_share(recipe: Recipe, ctx: Context) -> Recipe:
+    """As many optimiser steps on a share of the source's rows as on all of them."""
+    return replace(recipe, epochs=round(recipe.epochs / ctx.fit_share))
 
 
 def class_centres(nets: list[Net], data: Split, ctx: Context) -> Tensor:

@@ -28,6 +28,8 @@ from crafting.nets import Folding, Net, for_crafting
 from crafting.surrogate import over_ranks
 
 SlopeName = Literal["jvp", "difference"]
+SLOPE_PASSES: dict[SlopeName, int] = {"jvp": 4, "difference": 2}
+"""Of the gradient of a slope; `jvp` takes the time of 3.3 to 4.1 plain ones (measured on CPU)."""
 _BATCH = 125
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Predictor = Callable[[Tensor], Tensor]
 """Images (B,C,H,W) in [0,1] to logits (B,K)."""
-RecipeName = Literal["sep", "tap", "fast", "vit"]
+RecipeName = Literal["sep", "tap", "at", "fast", "vit"]
 
 _WARM_UP, _LAST_RATE = 0.15, 0.02
 _VIT_WARM_UP, _VIT_RATE, _VIT_WEIGHT_DECAY = 0.1, 5e-4, 0.05
@@ -93,15 +93,18 @@ def _half_cosine(progress: float) -> float:
 
 def named_recipe(name: RecipeName, net: str, epochs: int) -> Recipe:
     """`sep`: Chen et al. 2023, section 4.1 (theirs is 120 epochs); `tap`: Fowl et al. 2021 (40
-    epochs); `vit`, for vision transformers: the optimiser, weight decay and schedule of Touvron et
-    al. 2021 (DeiT, table 9) at their rate, with the batches and warm-up of Lee et al. 2021
-    (arXiv:2112.13492), who train them on small images; `fast`: what trains the small nets on 5,000
-    images in 20 epochs (measured)."""
+    epochs); `at`, for adversarial training: Wen et al. 2023 (100 epochs); `vit`, for vision
+    transformers: the optimiser, weight decay and schedule of Touvron et al. 2021 (DeiT, table 9) at
+    their rate, with the batches and warm-up of Lee et al. 2021 (arXiv:2112.13492), who train them
+    on small images; `fast`: what trains the small nets on 5,000 images in 20 epochs (measured)."""
     if name == "sep":
         milestones = (75 / 120, 90 / 120)
         return Recipe(epochs, 128, nesterov=False, schedule="multistep", milestones=milestones)
     if name == "tap":
         return Recipe(epochs, 128, schedule="multistep", milestones=(3 / 8, 5 / 8, 7 / 8))
+    if name == "at":
+        late = (3 / 4, 9 / 10)
+        return Recipe(epochs, 128, nesterov=False, schedule="multistep", milestones=late)
     if name == "vit":
         decay = _VIT_WEIGHT_DECAY
         return Recipe(epochs, 128, _VIT_RATE, 0.0, False, decay, "warm-cosine", optimiser="adamw")

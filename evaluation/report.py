@@ -80,7 +80,7 @@ class Summary(NamedTuple):
 class Subject:
     """What a report is about, as everybody may know it.
 
-    facts: of the release, such as rows, method and budget; surrogate_name: the net that the method
+    facts: of the release, such as rows, method and budget; surrogates: the nets that the method
     trained, if any; delivered_as: what was done to the images before victims met them, as
     `evaluation.delivery` writes it; sample is None where victims trained on all rows of a first
     release. The others are as in `Doubted`.
@@ -92,7 +92,7 @@ class Subject:
     facts: Mapping[str, Any]
     preset: Preset
     license: str | None = None
-    surrogate_name: str | None = None
+    surrogates: Sequence[str] = ()
     delivered_as: str = ""
     sample: Sample | None = None
     labelled: bool = True
@@ -178,7 +178,7 @@ def report_on(
     """The report on these trainings; without any, one that says that nothing was verified.
     ValueError where none is on all rows of the release."""
     shown = [replace(outcome, spec=outcome.spec.public) for outcome in outcomes]
-    trials = pair(shown, subject.surrogate_name)
+    trials = pair(shown, subject.surrogates)
     return Report(
         subject=subject,
         outcomes=tuple(shown),

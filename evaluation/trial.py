@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -190,22 +190,22 @@ def schedule(specs: Iterable[TrialSpec], world: int) -> list[list[TrialSpec]]:
     return shares
 
 
-def pair(outcomes: Sequence[Outcome], surrogate_name: str | None = None) -> list[Trial]:
+def pair(outcomes: Sequence[Outcome], surrogates: Collection[str] = ()) -> list[Trial]:
     """Each training on protected rows with its clean twin, where there is one, in the order given.
-    surrogate_name: the net that the method trained, if any."""
+    surrogates: the nets that the method trained, if any."""
     clean = {o.spec: o for o in outcomes if o.spec.data == "clean"}
     return [
-        _trial(outcome, clean.get(replace(outcome.spec, data="clean")), surrogate_name)
+        _trial(outcome, clean.get(replace(outcome.spec, data="clean")), surrogates)
         for outcome in outcomes
         if outcome.spec.data == "protected"
     ]
 
 
-def _trial(protected: Outcome, clean: Outcome | None, surrogate_name: str | None) -> Trial:
+def _trial(protected: Outcome, clean: Outcome | None, surrogates: Collection[str]) -> Trial:
     spec = protected.spec
     return Trial(
         victim=spec.victim,
-        held_out=is_held_out(victim(spec.victim), surrogate_name),
+        held_out=is_held_out(victim(spec.victim), surrogates),
         countermeasure=spec.countermeasure,
         rows=spec.rows,
         num_classes=protected.num_classes,

@@ -6,7 +6,7 @@ surrogate but, where `is_held_out` says so, its architecture.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from crafting.nets import is_small
@@ -99,7 +99,7 @@ def default_victims(preset: Preset) -> tuple[str, ...]:
     return ("vgg-w16", "resnet10-w16")
 
 
-def is_held_out(victim: Victim, surrogate_name: str | None) -> bool:
+def is_held_out(victim: Victim, surrogates: Collection[str]) -> bool:
     """Whether the noise was made without this victim's architecture; always so for methods that
     train no surrogate."""
-    return victim.net != surrogate_name
+    return victim.net not in surrogates

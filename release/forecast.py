@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
-from statistics import mean
+from statistics import harmonic_mean, mean
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -68,10 +68,12 @@ def calibrate(rank: Rank) -> None:
     plan, method = rank.plan, rank.plan.configured()
     nets = {victim_net(name) for name in plan.victims}
     rates: dict[str, Any] = {}
-    if method.surrogate_name is not None:
-        nets.add(method.surrogate_name)
-        rates["craft"] = _gradient_rate(method.surrogate_name, plan.net_size, rank.device)
     size = plan.net_size
+    if method.surrogates:
+        nets.update(method.surrogates)
+        rates["craft"] = harmonic_mean(
+            _gradient_rate(net, size, rank.device) for net in method.surrogates
+        )
     rates["train"] = {net: images_per_second(net, size, rank.device) for net in sorted(nets)}
     write_private(_rates_path(rank.workdir), json.dumps(rates))
 
@@ -137,8 +139,9 @@ def _rate(work: Callable[[], object]) -> float:
 def _seconds(plan: ReleasePlan, rates: dict[str, Any]) -> dict[str, float]:
     method = plan.configured()
     seconds = dict.fromkeys(_STAGES, 0.0)
-    if method.surrogate_name is not None:
-        speed = rates["train"][method.surrogate_name] * plan.fit_workers * plan.fit_threads
+    if method.surrogates:
+        speed = harmonic_mean(rates["train"][net] for net in method.surrogates)
+        speed *= plan.fit_workers * plan.fit_threads
         seconds["fit"] = method.fit_epochs * plan.fit_rows / speed
         seconds["craft"] = plan.num_rows * method.passes / (rates["craft"] * plan.workers)
     if plan.verify:

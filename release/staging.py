@@ -72,7 +72,7 @@ def _subject(plan: ReleasePlan, records: Sequence[ShardRecord], chain: Chain) ->
         facts=plan.public_view(),
         preset=plan.preset,
         license=plan.license,
-        surrogate_name=plan.configured().surrogate_name,
+        surrogates=plan.configured().surrogates,
         sample=Sample(plan.old_rows, chain.num_rows, added) if plan.is_increment else None,
         labelled=plan.is_labelled,
         source_is_public=plan.source_is_public,

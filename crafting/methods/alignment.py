@@ -67,17 +67,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from crafting.batch import Batch, Split
-from crafting.budget import L2, Budget, Linf
-from crafting.descent import Walk, demand_reach, image_gradient, scattered, unit_mean
+from crafting.descent import image_gradient, unit_mean
 from crafting.method import Context, Crafter, Scope, State
 from crafting.methods.random_noise import RandomNoise
-from crafting.moves import move
 from crafting.nets import Net
 from crafting.registry import register
-from crafting.surrogate import QUICK_SURROGATE, SurrogateMethod, inside
+from crafting.slopes import PAPER_SLOPES, QUICK_SLOPES, SlopeMethod, Slopes
+from crafting.surrogate import inside
 from crafting.tangent import (
+    SLOPE_PASSES,
     Slope,
-    SlopeName,
     Surroundings,
     mean_gradient,
     summed_gradient,
@@ -85,42 +84,28 @@ from crafting.tangent import (
 )
 
 _TARGET = "target"
-_DECAYS = (3 / 8, 5 / 8, 7 / 8)
-_PASSES: dict[SlopeName, int] = {"jvp": 4, "difference": 2}
-"""Of a step; `jvp` takes the time of 3.3 to 4.1 plain passes (measured on CPU)."""
 
-Slopes = Callable[[Tensor, Tensor], Slope]
-"""Images and labels of a batch to the slopes that they climb from there."""
 Term = Callable[[Tensor, Tensor], Tensor]
 """Images and their clean ones to a figure (B,) to keep low."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Alignment(SurrogateMethod):
+class Alignment(SlopeMethod):
     """`alignment`: a batch's gradient is turned towards the one that unlearns.
 
-    step_levels: length of the first steps, of 255; difference_step: how far `difference` looks, as
-    a share of the length of the weights; fit_share: the share of the split that the surrogate and T
-    are made from, in as many steps; gradient_share: the share of that which T is made from; l2, tv,
-    ssim: weights of the perturbation's length, its total variation and 1 - SSIM. ValueError for a
-    share that is not above 0 and at most 1, a negative weight, a difference_step of 0 and a
-    momentum of 1.
+    fit_share: the share of the split that the surrogate and T are made from, in as many steps;
+    gradient_share: the share of that which T is made from; l2, tv, ssim: weights of the
+    perturbation's length, its total variation and 1 - SSIM. ValueError for a share that is not
+    above 0 and at most 1, and for a negative weight.
     """
 
-    steps: int = 240
-    step_levels: float = 6.4
-    momentum: float = 0.9
-    restarts: int = 8
-    direction: SlopeName = "jvp"
-    difference_step: float = 0.04
     fit_share: float = 1.0
     gradient_share: float = 1.0
     l2: float = 0.0
     tv: float = 0.0
     ssim: float = 0.0
 
-    scope: ClassVar[Scope] = "batch"
-    allowed: ClassVar[tuple[type[Budget], ...]] = (Linf, L2)
+    stream: ClassVar[str] = "alignment"
     paper: ClassVar[str] = RandomNoise.paper
     bibtex: ClassVar[str] = RandomNoise.bibtex
 
@@ -132,15 +117,6 @@ class Alignment(SurrogateMethod):
         for weight in ("l2", "tv", "ssim"):
             if not 0 <= getattr(self, weight) < math.inf:
                 raise ValueError(f"{weight} is a weight of at least 0: set {weight}=0 for none")
-        if not 0 < self.difference_step < math.inf:
-            raise ValueError("difference_step is a share above 0: set difference_step=0.04")
-        if not 0 <= self.momentum < 1:
-            raise ValueError("momentum is at least 0 and below 1: set momentum=0.9")
-        demand_reach(self.budget, int(self.steps * _DECAYS[0]), self.step_levels)
-
-    @property
-    def passes(self) -> int:
-        return self.steps * self.restarts * (1 + _PASSES[self.direction])
 
     def fit_key(self) -> dict[str, Any]:
         shares = {"fit_share": self.fit_share, "gradient_share": self.gradient_share}
@@ -181,33 +157,6 @@ class Alignment(SurrogateMethod):
 
         return towards
 
-    def _slope(self, around: Surroundings, direction: State) -> Slope:
-        return around.slope(direction, self.direction, self.difference_step * around.length)
-
-    def _attempt(self, slopes: Slopes, batch: Batch, ctx: Context, restart: int) -> Tensor:
-        noise = ctx.noise(batch.rows, f"alignment-start-{restart}", tuple(batch.x.shape[1:]))
-        moves = ctx.noise(batch.rows, f"alignment-moves-{restart}", (self.steps, 3), "uniform")
-        walk, labels = Walk(batch.x, self.budget, self.step_levels), batch.labels()
-
-        def gradient(x: Tensor, t: int) -> Tensor:
-            course = slopes(move(x, moves[:, t]), labels)
-            steep = image_gradient(lambda x: -course(move(x, moves[:, t]), labels), x)
-            return self._regularised(steep, x, batch.x)
-
-        return self._descended(walk, scattered(walk, noise), gradient)
-
-    def _descended(
-        self, walk: Walk, x: Tensor, gradient: Callable[[Tensor, int], Tensor]
-    ) -> Tensor:
-        mean = torch.zeros_like(x)
-        for t in range(self.steps):
-            rate = 0.1 ** sum(t >= self.steps * at for at in _DECAYS)
-            step = self.budget.step(gradient(x, t), self.step_levels)
-            mean = self.momentum * mean + (1 - self.momentum) * step
-            debiased = mean / (1 - self.momentum ** (t + 1))
-            x = self.budget.project(x - rate * debiased, walk.clean)
-        return x
-
     def _regularised(self, gradient: Tensor, x: Tensor, clean: Tensor) -> Tensor:
         weights: dict[Term, float] = {
             _length: self.l2,
@@ -243,7 +192,7 @@ class OnlineAlignment(Alignment):
 
     @property
     def passes(self) -> int:
-        return self.steps * self.restarts * _PASSES[self.direction]
+        return self.steps * self.restarts * SLOPE_PASSES[self.direction]
 
     def _slopes(self, net: Net, target: State, ctx: Context) -> Slopes:
         course = self._slope(Surroundings(net, ctx.device), target)
@@ -301,13 +250,13 @@ def _dissimilarity(x: Tensor, clean: Tensor) -> Tensor:
     return 1 - likeness.flatten(1).mean(1)
 
 
-_QUICK: dict[str, Any] = QUICK_SURROGATE | {
-    "restarts": 1,
-    "direction": "difference",
-}
-_PAPER: dict[str, Any] = {"surrogate_epochs": 40, "surrogate_recipe": "tap", "checkpoints": 1}
-
-register("alignment", paper=Alignment(**_PAPER), quick=Alignment(steps=33, **_QUICK))
 register(
-    "alignment-online", paper=OnlineAlignment(**_PAPER), quick=OnlineAlignment(steps=50, **_QUICK)
+    "alignment",
+    paper=Alignment(**PAPER_SLOPES),
+    quick=Alignment(steps=33, **QUICK_SLOPES),
+)
+register(
+    "alignment-online",
+    paper=OnlineAlignment(**PAPER_SLOPES),
+    quick=OnlineAlignment(steps=50, **QUICK_SLOPES),
 )

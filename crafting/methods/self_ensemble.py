@@ -42,7 +42,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from crafting.batch import Batch
-from crafting.descent import Direction, Loss, Walk, demand_reach, image_gradient, unit_mean
+from crafting.descent import (
+    Direction,
+    Loss,
+    Walk,
+    demand_reach,
+    image_gradient,
+    mean_direction,
+    unit_mean,
+)
 from crafting.method import Context, Crafter, State
 from crafting.nets import Net
 from crafting.registry import register
@@ -85,9 +93,9 @@ class SelfEnsemble(SurrogateMethod):
         return self.steps * self.checkpoints
 
     def crafter(self, state: State, ctx: Context) -> Crafter:
-        ensemble = _Ensemble(
+        ensemble = TrainedNets(
             self.load_checkpoints(state, ctx),
-            state[CENTRES].to(ctx.device),
+            list(state[CENTRES].to(ctx.device)),
             target_classes(ctx, ctx.num_classes // 2),
         )
 
@@ -100,12 +108,11 @@ class SelfEnsemble(SurrogateMethod):
         return craft
 
     def _direction(
-        self, ensemble: _Ensemble, labels: Tensor, walk: Walk, ctx: Context
+        self, ensemble: TrainedNets, labels: Tensor, walk: Walk, ctx: Context
     ) -> Direction:
-        losses = self._losses(ensemble, labels)
-        return lambda x, t: torch.stack([self._gradient(loss, x) for loss in losses]).mean(0)
+        return mean_direction(self._losses(ensemble, labels), self.normalise)
 
-    def _losses(self, ensemble: _Ensemble, labels: Tensor) -> list[Loss]:
+    def _losses(self, ensemble: TrainedNets, labels: Tensor) -> list[Loss]:
         return ensemble.misclassification(labels)
 
     def _gradient(self, loss: Loss, x: Tensor) -> Tensor:
@@ -117,7 +124,7 @@ class SelfEnsemble(SurrogateMethod):
 class FeatureAligned(SelfEnsemble):
     """`sep-fa`: features pulled to the target class's mean, which every checkpoint has its own."""
 
-    def _losses(self, ensemble: _Ensemble, labels: Tensor) -> list[Loss]:
+    def _losses(self, ensemble: TrainedNets, labels: Tensor) -> list[Loss]:
         return ensemble.alignment(labels)
 
 
@@ -138,7 +145,7 @@ class VarianceReduced(FeatureAligned):
         return self.steps * (self.checkpoints + self.inner_steps - known)
 
     def _direction(
-        self, ensemble: _Ensemble, labels: Tensor, walk: Walk, ctx: Context
+        self, ensemble: TrainedNets, labels: Tensor, walk: Walk, ctx: Context
     ) -> Direction:
         outer = ensemble.alignment(labels)
         inner = outer if self.vr_center == "own" else ensemble.alignment(labels, centres_of=-1)
@@ -187,7 +194,7 @@ class Rotating(FeatureAligned):
         return self.steps
 
     def _direction(
-        self, ensemble: _Ensemble, labels: Tensor, walk: Walk, ctx: Context
+        self, ensemble: TrainedNets, labels: Tensor, walk: Walk, ctx: Context
     ) -> Direction:
         losses = self._losses(ensemble, labels)
         velocity = torch.zeros_like(walk.clean)
@@ -201,21 +208,21 @@ class Rotating(FeatureAligned):
 
 
 @dataclass(frozen=True)
-class _Ensemble:
-    """Checkpoints, their class centres (n,K,D), and the class (K,) each class is pulled towards."""
+class TrainedNets:
+    """Nets, the class centres (K,D) of each, and the class (K,) each class is pulled towards."""
 
-    nets: list[Net]
-    centres: Tensor
+    nets: Sequence[Net]
+    centres: Sequence[Tensor]
     targets: Tensor
 
     def misclassification(self, labels: Tensor) -> list[Loss]:
         return [partial(_cross_entropy, net, self.targets[labels]) for net in self.nets]
 
     def alignment(self, labels: Tensor, centres_of: int | None = None) -> list[Loss]:
-        """Distances to each checkpoint's own centres, or to those of the one numbered."""
-        wanted = self.centres[:, self.targets[labels]]
+        """Distances to each net's own centres, or to those of the one numbered."""
+        wanted = [centres[self.targets[labels]] for centres in self.centres]
         return [
-            partial(_feature_distance, net, wanted[k if centres_of is None else centres_of])
+            partial(feature_distance, net, wanted[k if centres_of is None else centres_of])
             for k, net in enumerate(self.nets)
         ]
 
@@ -224,7 +231,8 @@ def _cross_entropy(net: Net, wanted: Tensor, x: Tensor) -> Tensor:
     return F.cross_entropy(net(x), wanted, reduction="none")
 
 
-def _feature_distance(net: Net, wanted: Tensor, x: Tensor) -> Tensor:
+def feature_distance(net: Net, wanted: Tensor, x: Tensor) -> Tensor:
+    """(B,): by how much each image's features miss those wanted (B,D), squared, on average."""
     return (net.features(x) - wanted).square().mean(1)
 
 

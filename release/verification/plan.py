@@ -22,7 +22,7 @@ class VerificationPlan:
     release: what people call it; target: where its report can be added, as --to would name it;
     facts: what its manifest says of how it was made, empty for a release that is not ours; source
     and clean: both datasets, as `Source.to_json` gives them (clean None: no twins); test_source:
-    which of them has the test split; surrogate_name: the net that its method trained.
+    which of them has the test split; surrogates: the nets that its method trained.
     """
 
     release: str
@@ -31,7 +31,7 @@ class VerificationPlan:
     facts: dict[str, Any]
     license: str | None
     source_is_public: bool
-    surrogate_name: str | None
+    surrogates: list[str]
 
     source: dict[str, Any]
     split: str

@@ -246,17 +246,17 @@ def _what(found: _Found) -> dict[str, Any]:
         "facts": {} if first is None else dict(found.chain.last.plan),
         "license": found.source.license,
         "source_is_public": any(m.source_is_public for m in found.chain.manifests),
-        "surrogate_name": None if first is None else _surrogate_name(first),
+        "surrogates": [] if first is None else _surrogates(first),
     }
 
 
-def _surrogate_name(manifest: Manifest) -> str | None:
+def _surrogates(manifest: Manifest) -> list[str]:
     from crafting.budget import parse
     from crafting.registry import configure
 
     made = manifest.plan
     method = configure(made["method"], made["preset"], parse(made["budget"]), made["settings"])
-    return method.surrogate_name
+    return list(method.surrogates)
 
 
 def _rows(found: _Found, options: VerifyOptions) -> dict[str, Any]:

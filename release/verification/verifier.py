@@ -168,7 +168,7 @@ class Verifier:
             facts=plan.facts | {"split": plan.split, "verified_rows": plan.rows},
             preset=plan.preset,
             license=plan.license,
-            surrogate_name=plan.surrogate_name,
+            surrogates=plan.surrogates,
             delivered_as=plan.delivered_as,
             labelled=plan.labelled,
             source_is_public=plan.source_is_public,

@@ -29,6 +29,9 @@ SCALED_DOWN: dict[str, Any] = {
     "steps": 3,
     "inner_steps": 2,
     "candidates": 20,
+    "nets": "vgg-w16,resnet10-w16",
+    "seeds": 1,
+    "robust_steps": 1,
 }
 
 every_method = pytest.mark.parametrize("name", list(methods()))

@@ -224,7 +224,7 @@ def test_a_step_is_adams_on_signs(batch: Batch) -> None:
     signs = torch.randn(16, *batch.x.shape).sign()
     middle = torch.full_like(batch.x, 0.5)
     walk = Walk(middle, method.budget, method.step_levels)
-    ours = method._descended(walk, middle, lambda x, t: signs[t])
+    ours = walk.descend_decaying(middle, lambda x, t: signs[t], 16, method.momentum)
     x = middle.clone()
     adam = Adam([x], lr=2 / 255)
     for t in range(16):

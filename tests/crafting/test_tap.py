@@ -10,7 +10,7 @@ from torch import Tensor
 
 from crafting.batch import Batch, PixelSplit
 from crafting.method import Context
-from crafting.methods.tap import move
+from crafting.moves import move
 from crafting.registry import methods
 
 

@@ -40,7 +40,7 @@ def report(outcomes: list[Outcome] | None = None, **changes: Any) -> Report:
         "facts": {"rows": 5000, "method": "sep-fa-vr"},
         "preset": "quick",
         "license": "mit",
-        "surrogate_name": "resnet10-w16",
+        "surrogates": ["resnet10-w16"],
     }
     facts: Values = {
         "gate": Gate(),

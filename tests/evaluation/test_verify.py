@@ -161,8 +161,8 @@ def test_trials_pair_protected_trainings_with_their_twins(
 ) -> None:
     other = replace(clean, spec=spec(seed=1), final=0.5)
     held, same = (
-        pair([mislabelled, other, clean], surrogate_name=name)[0]
-        for name in ("resnet10-w16", "vgg-w16")
+        pair([mislabelled, other, clean], surrogates)[0]
+        for surrogates in (["resnet10-w16"], ["resnet10-w16", "vgg-w16"])
     )
     assert (held.clean, held.protected) == (clean.final, mislabelled.final)
     assert (held.renamed, held.clean_renamed) == (mislabelled.renamed, clean.renamed)

@@ -61,10 +61,10 @@ def test_quick_recipe_takes_twenty_epochs_unless_told_otherwise() -> None:
 @pytest.mark.parametrize("preset", ["quick", "paper"])
 def test_some_default_victim_is_held_out_from_any_surrogate(preset: str) -> None:
     chosen = [victim(name) for name in default_victims(preset)]  # type: ignore[arg-type]
-    assert all(any(is_held_out(entry, net) for entry in chosen) for net in names())
+    assert all(any(is_held_out(entry, [net]) for entry in chosen) for net in names())
 
 
 def test_a_victim_is_held_out_from_other_architectures_and_from_no_surrogate() -> None:
-    assert not is_held_out(victim("vgg-w16"), "vgg-w16")
-    assert is_held_out(victim("vgg-w16"), "resnet10-w16")
-    assert is_held_out(victim("vgg-w16"), None)
+    assert not is_held_out(victim("vgg-w16"), ["resnet10-w16", "vgg-w16"])
+    assert is_held_out(victim("vgg-w16"), ["resnet10-w16"])
+    assert is_held_out(victim("vgg-w16"), [])
