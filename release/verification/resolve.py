@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -24,9 +24,6 @@ from release.terminal import Terminal
 from release.verification.options import VerifyOptions
 from release.verification.plan import VerificationPlan
 from release.workdir import Workdir, default_workdir
-
-if TYPE_CHECKING:
-    from release.manifest import Manifest
 
 DEFAULT_COUNTERMEASURES = (
     "none",
@@ -246,17 +243,28 @@ def _what(found: _Found) -> dict[str, Any]:
         "facts": {} if first is None else dict(found.chain.last.plan),
         "license": found.source.license,
         "source_is_public": any(m.source_is_public for m in found.chain.manifests),
-        "surrogates": [] if first is None else _surrogates(first),
+        "surrogates": _surrogates(found.chain),
     }
 
 
-def _surrogates(manifest: Manifest) -> list[str]:
+def _surrogates(chain: Chain) -> list[str]:
+    """The nets that noise of any of the releases was made with."""
     from crafting.budget import parse
     from crafting.registry import configure
 
-    made = manifest.plan
-    method = configure(made["method"], made["preset"], parse(made["budget"]), made["settings"])
-    return list(method.surrogates)
+    found: dict[str, None] = {}
+    for manifest in chain.manifests:
+        made = manifest.plan
+        try:
+            budget = parse(made["budget"])
+            method = configure(made["method"], made["preset"], budget, made["settings"])
+        except ValueError as problem:
+            raise InputError(
+                f"release {manifest.release} was made in a way that this version does not know "
+                f"({problem}): verify it with the version that made it or a later one"
+            ) from None
+        found |= dict.fromkeys(method.surrogates)
+    return list(found)
 
 
 def _rows(found: _Found, options: VerifyOptions) -> dict[str, Any]:
