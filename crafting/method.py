@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -26,6 +26,7 @@ State = dict[str, Tensor]
 first slash names the file it is kept in. Secret: with it anyone can subtract the noise."""
 
 Scope = Literal["sample", "batch", "dataset"]
+Unseen = Literal["exact", "approximate", "refused"]
 Crafter = Callable[[Batch], Tensor]
 Distribution = Literal["normal", "uniform"]
 
@@ -92,7 +93,7 @@ class Method(ABC):
 
     scope: ClassVar[Scope] = "sample"
     """What an output may depend on besides State: its own row, its batch, or the whole split."""
-    unseen: ClassVar[Literal["exact", "approximate", "refused"]] = "exact"
+    unseen: ClassVar[Unseen] = "exact"
     """Whether the crafter takes rows that fit never saw."""
     needs_labels: ClassVar[bool] = True
     one_size: ClassVar[bool] = False
@@ -114,6 +115,10 @@ class Method(ABC):
     def has_fit(self) -> bool:
         """Whether `fit` leaves anything."""
         return type(self).fit is not Method.fit
+
+    def options(self) -> dict[str, Any]:
+        """Its options by name, as `--set` names them."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "budget"}
 
     def fit_key(self) -> dict[str, Any]:
         """The options that `fit` reads: where they are equal, a State can be used again."""

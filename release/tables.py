@@ -33,9 +33,9 @@ def methods_table() -> tuple[Table, list[dict[str, Any]]]:
 def options_table(name: str) -> tuple[Table, list[dict[str, Any]]]:
     """One method's options with their values in both presets; ValueError names the nearest
     methods where there is none of this name."""
-    from crafting.registry import lookup, methods
+    from crafting.registry import registration
 
-    entry = lookup("method", name, methods())
+    entry = registration(name)
     row = _method_row(name, entry.paper, entry.quick)
     paper, quick = row["options"]["paper"], row["options"]["quick"]
     table = Table(f"option of {name}", "paper", "quick")
@@ -51,12 +51,8 @@ def _method_row(name: str, paper: Any, quick: Any) -> dict[str, Any]:
         "budget": str(quick.budget),
         "passes": {"paper": paper.passes, "quick": quick.passes},
         "needs_labels": paper.needs_labels,
-        "options": {"paper": _options(paper), "quick": _options(quick)},
+        "options": {"paper": paper.options(), "quick": quick.options()},
     }
-
-
-def _options(method: Any) -> dict[str, Any]:
-    return {f.name: getattr(method, f.name) for f in fields(method) if f.name != "budget"}
 
 
 def victims_table() -> tuple[Table, list[dict[str, Any]]]:

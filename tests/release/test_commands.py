@@ -20,6 +20,7 @@ def test_methods_are_listed_with_their_options(run: Run) -> None:
     assert "sep-fa-vr" in run("methods").stdout
     assert "inner_steps" in run("methods", "sep-fa-vr").stdout
     assert "sep-fa-vr" in run("methods", "sep-fa-rv").stderr
+    assert "tap.steps" in run("methods", "tap+random-noise").stdout
 
 
 @pytest.mark.slow
