@@ -1,15 +1,16 @@
 """How well every method protects: what victims still learn, what it costs, what can be seen.
 
     python -m benchmarks.potency SOURCE --workdir WORKDIR [--scale quick|paper] [--methods a,b+c]
-        [--budget linf:4] [--rows 5000] [--seeds 1] [--minutes 8] [--results FOLDER]
+        [--budget linf:4] [--rows 5000] [--seeds 1] [--victims a,b] [--countermeasure x ...]
+        [--minutes 8] [--results FOLDER]
 
 SOURCE is a clean dataset, or an .npz file that `benchmarks.image_arrays` made of one, for a machine
 that has nothing but torch, torchvision, timm, numpy, scipy, safetensors and scikit-learn. `quick`
 protects 5,000 rows by the quick presets and trains the two small victims for 20 epochs; `paper` all
 rows by the papers' figures against ResNet-18, VGG-16 and DenseNet-121 for 120 epochs. A seed is one
 of surrogate, noise and victims alike. The eight main methods are tried against three
-countermeasures as well, with the first victim. Each method works within linf:8 where its own budget
-is a bound on every pixel, else within its own.
+countermeasures as well, with the first victim, unless others are named. Each method works within
+linf:8 where its own budget is a bound on every pixel, else within its own.
 
 Everything that is finished lies in WORKDIR and is not done again; a training goes on from its last
 epoch. `--minutes` ends a slice: nothing new is begun, and what runs stops where it can; fits, which
@@ -47,9 +48,10 @@ from benchmarks.potency_work import (
 from benchmarks.published import PUBLISHED
 from crafting.batch import PixelSplit
 from crafting.budget import Budget, Linf, parse
-from crafting.registry import Preset, configure, methods, registration
+from crafting.registry import Preset, configure, lookup, methods, registration
+from evaluation.countermeasures import parse as parse_countermeasure
 from evaluation.trial import TrialSpec
-from evaluation.victims import default_victims
+from evaluation.victims import VICTIMS, default_victims
 
 MAIN = ("sep-fa-mi", "sep-fa-vr", "tap", "em", "rem", "ar", "lsp", "sep-fa-mi+ops")
 COLUMNS = ("jpeg", "at-linf:steps=3", "cutmix")
@@ -66,16 +68,21 @@ class Setting:
     dataset: str
     scale: Preset
     seeds: int
+    victims: tuple[str, ...]
     epochs: int | None = None
+    countermeasures: tuple[str, ...] | None = None
 
     def protections(self, name: str, budget: str) -> list[Protection]:
         return [Protection(self.data, name, self.scale, budget, s) for s in range(self.seeds)]
 
     def trainings(self, name: str) -> list[tuple[str, str]]:
-        """Victims with what is done against the protection."""
-        victims = default_victims(self.scale)
-        plain = [(victim, "none") for victim in victims]
-        return plain + [(victims[0], column) for column in COLUMNS if name in MAIN]
+        """Victims with what is done against the protection, plain training first."""
+        found = [(victim, "none") for victim in self.victims]
+        if self.countermeasures is None:
+            return found + [(self.victims[0], column) for column in COLUMNS if name in MAIN]
+        return found + [
+            (victim, tried) for tried in self.countermeasures for victim in self.victims
+        ]
 
     def training(
         self, victim: str, countermeasure: str, seed: int, of: Protection | None
@@ -109,17 +116,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     dataset, arrays = image_arrays.read(options.source)
     rows = options.rows or (QUICK_ROWS if options.scale == "quick" else None)
     data = image_arrays.keep(arrays, rows, options.workdir)
-    setting = Setting(options.workdir, data, dataset, options.scale, options.seeds, options.epochs)
+    setting = _setting(options, data, dataset)
     asked = dict(_asked(options.methods, options.scale, options.budget))
     pieces = {piece.result: piece for name, b in asked.items() for piece in setting.work(name, b)}
     failed = _run(list(pieces.values()), began, options)
     for name, budget in asked.items():
         if figures := _figures(setting, name, budget):
             file = f"{setting.scale}-{dataset}-{name}-{budget}".replace(":", "-")
-            print(record.write(file, figures, options.results))
+            print(
+                record.write(
+                    file, _merged(figures, options.results / f"{file}.json"), options.results
+                )
+            )
     left = sum(not path.exists() for path in pieces)
     print(f"{len(pieces) - left} of {len(pieces)} pieces are finished, {failed} failed")
     return 1 if failed else 0
+
+
+def _setting(options: argparse.Namespace, data: Path, dataset: str) -> Setting:
+    named = options.victims.split(",") if options.victims else default_victims(options.scale)
+    tried = options.countermeasure
+    return Setting(
+        place=options.workdir,
+        data=data,
+        dataset=dataset,
+        scale=options.scale,
+        seeds=options.seeds,
+        victims=tuple(lookup("victim", name, VICTIMS).name for name in named),
+        epochs=options.epochs,
+        countermeasures=None
+        if tried is None
+        else tuple(str(parse_countermeasure(t)) for t in tried),
+    )
 
 
 def _asked(names: str | None, scale: Preset, budget: str | None) -> Iterable[tuple[str, str]]:
@@ -199,11 +227,11 @@ def _figures(setting: Setting, name: str, budget: str) -> Results | None:
     measured = []
     for of in setting.protections(name, budget):
         trials = [_trial(setting, of, *pair) for pair in setting.trainings(name)]
-        if None in trials[: len(default_victims(setting.scale))]:
+        if None in trials[: len(setting.victims)]:
             return None
         done = [trial for trial in trials if trial is not None]
         cost = json.loads(Craft(setting.place, of).result.read_text())
-        measured.append({"seed": of.seed, **cost, "trials": done})
+        measured.append({"seed": of.seed, "key": of.key, **cost, "trials": done})
     published = PUBLISHED.get(name)
     train = PixelSplit.load(setting.data / "train")
     return {
@@ -217,6 +245,23 @@ def _figures(setting: Setting, name: str, budget: str) -> Results | None:
         "reported": None if published is None else asdict(published),
         "measured": measured,
     }
+
+
+def _merged(figures: Results, path: Path) -> Results:
+    """The figures with those that an earlier run measured of other victims and countermeasures on
+    the very same protected rows."""
+    if not path.exists():
+        return figures
+    before = {seed["key"]: seed["trials"] for seed in json.loads(path.read_text())["measured"]}
+    for seed in figures["measured"]:
+        there = {(trial["victim"], trial["countermeasure"]) for trial in seed["trials"]}
+        others = [
+            trial
+            for trial in before.get(seed["key"], [])
+            if (trial["victim"], trial["countermeasure"]) not in there
+        ]
+        seed["trials"] = [*seed["trials"], *others]
+    return figures
 
 
 def _trial(setting: Setting, of: Protection, victim: str, countermeasure: str) -> Results | None:
@@ -247,6 +292,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--budget", help="for every method that can work within it")
     parser.add_argument("--rows", type=int, help="training rows (quick: 5000, paper: all)")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--victims", help="instead of the scale's own, written a,b")
+    parser.add_argument("--countermeasure", action="append", help="tried with all victims; repeat")
     parser.add_argument("--epochs", type=int, help="of victims, instead of their recipes' own")
     parser.add_argument("--minutes", type=float, help="length of a slice")
     parser.add_argument("--results", type=Path, default=record.RESULTS / "potency")

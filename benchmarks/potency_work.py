@@ -33,6 +33,10 @@ PART_ROWS = 4096
 """Rows that are crafted between two moments at which crafting can stop; a multiple of every batch
 size, so that batches are cut alike however often it stopped."""
 
+RESUMABLE = ("none", "jpeg", "cutmix", "at-linf", "at-l2")
+"""Countermeasures whose hooks hold nothing of their own: a training under another one cannot go on
+from its last epoch, and is done in one go."""
+
 
 class OutOfTime(Exception):
     """The slice is over; what is finished is kept."""
@@ -192,12 +196,17 @@ class Training:
     def run(self, deadline: float) -> None:
         learnt = self.data / "train" if self.of is None else Craft(self.place, self.of).folder
         splits = Splits(PixelSplit.load(learnt), PixelSplit.load(self.data / "test"))
-        keeper = _File(self.result.with_suffix(".interrupted"), deadline)
+        interrupted = _File(self.result.with_suffix(".interrupted"), deadline)
+        resumable = self.spec.countermeasure.partition(":")[0] in RESUMABLE
         outcome = run(
-            self.spec, splits, device=device(), progress=lambda share: None, keeper=keeper
+            self.spec,
+            splits,
+            device=device(),
+            progress=lambda share: None,
+            keeper=interrupted if resumable else None,
         )
         _finish(self.result, lambda path: path.write_text(json.dumps(outcome.to_json())))
-        keeper.path.unlink(missing_ok=True)
+        interrupted.path.unlink(missing_ok=True)
 
     def outcome(self) -> Outcome:
         return Outcome.from_json(json.loads(self.result.read_text()))

@@ -85,12 +85,26 @@ def test_a_run_that_was_interrupted_goes_on_and_writes_a_claim_for_each_method(
     assert "crafting" not in told
 
 
+def test_figures_of_other_victims_on_the_same_rows_are_kept(tmp_path: Path) -> None:
+    def figures(key: str, victim: str, protected: float) -> dict[str, Any]:
+        trial = {"victim": victim, "countermeasure": "none", "protected": protected}
+        return {"measured": [{"key": key, "trials": [trial]}]}
+
+    path = tmp_path / "a.json"
+    assert potency._merged(figures("k", "a", 0.1), path) == figures("k", "a", 0.1)
+    path.write_text(json.dumps(figures("k", "b", 0.2)))
+    found = potency._merged(figures("k", "a", 0.1), path)["measured"][0]["trials"]
+    assert [(t["victim"], t["protected"]) for t in found] == [("a", 0.1), ("b", 0.2)]
+    assert potency._merged(figures("k", "b", 0.1), path) == figures("k", "b", 0.1)
+    assert potency._merged(figures("other", "a", 0.1), path) == figures("other", "a", 0.1)
+
+
 def _interrupted_pieces(source: Path) -> None:
     """A crafting and a training that stopped on their way."""
     dataset, arrays = image_arrays.read(str(source))
     place = source.parent / "work"
     data = image_arrays.keep(arrays, 100, place)
-    setting = potency.Setting(place, data, dataset, "quick", seeds=1, epochs=1)
+    setting = potency.Setting(place, data, dataset, "quick", 1, ("vgg-w16",), epochs=1)
     (of,) = setting.protections("random-noise", "linf:8")
     potency_work.Fit(place, of).run(time.time())
     with pytest.raises(potency_work.OutOfTime):
