@@ -33,7 +33,7 @@ PUBLISHED: Mapping[str, Published] = {
     "ensemble": Published(0.1632, f"{_SEP}, Table 2", "linf:2"),
     "entf-push": Published(0.9465, f"{_MIN_MAX_MIN}, Table 3"),
     "hypo": Published(0.7154, "Liu et al., ICML 2023 (Image Shortcut Squeezing)"),
-    "lsp": Published(0.1354, "Yu et al., KDD 2022 (Linearly Separable)", "l2:1.3"),
+    "lsp": Published(0.1354, "Yu et al., KDD 2022 (Linearly Separable)", "l2:1.304"),
     "min-max-min": Published(0.1271, f"{_MIN_MAX_MIN}, Table 3"),
     "ntga": Published(0.3329, "the NTGA authors' README (Yuan and Wu, ICML 2021)"),
     "ops": Published(0.1469, "APBench leaderboard (Qin et al. 2023); 36.55 % in ISS", "l0:1"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from clean_data import Run
-from test_methods_page import claim
+from potency_claims import claim
 
 from benchmarks.potency import _options
 from benchmarks.replication_claims import ITEMS
