@@ -70,6 +70,12 @@ class Protection:
         method = self.method()
         return digest_of(self.fit_key, self.name, method.options(), str(method.budget))
 
+    def scratch(self, place: Path) -> Path:
+        """A folder for what its fit leaves beside its State."""
+        folder = place / f"scratch/{self.fit_key}"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return folder
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -95,10 +101,8 @@ class Fit:
         from safetensors.torch import save_file
 
         train = PixelSplit.load(self.of.data / "train")
-        scratch = self.place / f"scratch/{self.of.fit_key}"
-        scratch.mkdir(parents=True, exist_ok=True)
+        ctx = context(train, self.of.seed, self.of.scratch(self.place))
         began = time.monotonic()
-        ctx = replace(context(train, self.of.seed), scratch=scratch)
         state = self.of.method().fit(train, ctx)
         seconds = time.monotonic() - began
         kept = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
@@ -131,7 +135,7 @@ class Craft:
 
     def run(self, deadline: float) -> None:
         train, method = PixelSplit.load(self.of.data / "train"), self.of.method()
-        ctx = context(train, self.of.seed)
+        ctx = context(train, self.of.seed, self.of.scratch(self.place))
         state, fit_seconds = _read_state(self.needs[0])
         crafter = method.crafter(state, ctx)
         parts = [self._part(start, train, crafter, ctx, deadline) for start in _starts(train)]
@@ -239,8 +243,8 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def context(train: PixelSplit, seed: int) -> Context:
-    """What a method may know of these rows."""
+def context(train: PixelSplit, seed: int, scratch: Path) -> Context:
+    """What a method may know of these rows; scratch: where its fit leaves what crafting shares."""
     assert train.targets is not None
     labels = train.targets
 
@@ -255,6 +259,7 @@ def context(train: PixelSplit, seed: int) -> Context:
         device=device(),
         seed=hashlib.sha256(f"potency {seed}".encode()).digest(),
         row_key=row_key,
+        scratch=scratch,
     )
 
 

@@ -118,14 +118,14 @@ class Mixture(Method):
         state: State = {}
         fitting = [at for at, method in enumerate(self._methods) if method.has_fit]
         for turn, at in enumerate(fitting):
-            within = _own(at, replace(ctx, progress=_one_of(ctx, turn, len(fitting))))
+            within = replace(ctx, progress=_one_of(ctx, turn, len(fitting)))
             made = self._methods[at].fit(data, within)
             state |= {f"{_letter(at)}-{name}": tensor for name, tensor in made.items()}
         return state
 
     def crafter(self, state: State, ctx: Context) -> Crafter:
         crafters = [
-            (method.budget, method.crafter(_inside(state, at), _own(at, ctx)))
+            (method.budget, method.crafter(_inside(state, at), ctx))
             for at, method in enumerate(self._methods)
         ]
 
@@ -157,15 +157,6 @@ def _letter(at: int) -> str:
 def _inside(state: State, at: int) -> State:
     prefix = f"{_letter(at)}-"
     return {name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)}
-
-
-def _own(at: int, ctx: Context) -> Context:
-    """The context of one part, which has a scratch folder of its own."""
-    if ctx.scratch is None:
-        return ctx
-    scratch = ctx.scratch / _letter(at)
-    scratch.mkdir(exist_ok=True)
-    return replace(ctx, scratch=scratch)
 
 
 def _one_of(ctx: Context, turn: int, turns: int) -> Any:

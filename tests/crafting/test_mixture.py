@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -39,7 +38,6 @@ class _Dot(Method):
     bibtex: ClassVar[str] = "@misc{dots}"
 
     def fit(self, data: Split, ctx: Context) -> State:
-        assert ctx.scratch is None or not list(ctx.scratch.iterdir())
         ctx.progress(1, 1)
         return {"dot/shade": torch.tensor(self.shade)}
 
@@ -102,11 +100,9 @@ def test_few_pixels_come_last_and_stay_whole(
 
 
 @pytest.mark.usefixtures("dot")
-def test_a_state_holds_what_each_part_would_hold_alone(
-    split: PixelSplit, ctx: Context, tmp_path: Path
-) -> None:
+def test_a_state_holds_what_each_part_would_hold_alone(split: PixelSplit, ctx: Context) -> None:
     told: list[tuple[int, int]] = []
-    within = replace(ctx, scratch=tmp_path, progress=lambda *at: told.append(at))
+    within = replace(ctx, progress=lambda *at: told.append(at))
     method = configure("dot+tap", "quick", settings=TINY)
     state = method.fit(split, within)
     alone = methods()["tap"].quick
