@@ -8,7 +8,7 @@ READY := .venv/.ready
 QUIET := HF_HUB_DISABLE_TELEMETRY=1 HF_HUB_DISABLE_UPDATE_CHECK=1
 PYTEST := OMP_NUM_THREADS=1 $(QUIET) $(BIN)/pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: setup demo demo-hub test test-slow check fix bench clean
+.PHONY: setup demo demo-hub test test-slow check fix bench bench-potency clean
 
 setup: $(READY)
 
@@ -64,6 +64,14 @@ bench: setup
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.ablation $(SOURCE)
+
+# How well every method protects SOURCE, which takes hours: what is finished is kept in POTENCY_WORK
+# and not done again. On a machine with a GPU: POTENCY="--scale paper".
+POTENCY_WORK ?= out/potency
+bench-potency: setup
+	$(BIN)/python -m benchmarks.potency $(SOURCE) --workdir $(POTENCY_WORK) $(POTENCY)
+	$(BIN)/python -m benchmarks.methods_page
+	$(BIN)/python -m benchmarks.replication_page
 
 clean:
 	rm -rf .venv build *.egg-info

@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -26,6 +26,7 @@ State = dict[str, Tensor]
 first slash names the file it is kept in. Secret: with it anyone can subtract the noise."""
 
 Scope = Literal["sample", "batch", "dataset"]
+Unseen = Literal["exact", "approximate", "refused"]
 Crafter = Callable[[Batch], Tensor]
 Distribution = Literal["normal", "uniform"]
 
@@ -92,7 +93,7 @@ class Method(ABC):
 
     scope: ClassVar[Scope] = "sample"
     """What an output may depend on besides State: its own row, its batch, or the whole split."""
-    unseen: ClassVar[Literal["exact", "approximate", "refused"]] = "exact"
+    unseen: ClassVar[Unseen] = "exact"
     """Whether the crafter takes rows that fit never saw."""
     keyed: ClassVar[bool] = True
     """Whether the noise depends on the secret seed; where it does not, whoever has the clean images
@@ -118,6 +119,10 @@ class Method(ABC):
         """Whether `fit` leaves anything."""
         return type(self).fit is not Method.fit
 
+    def options(self) -> dict[str, Any]:
+        """Its options by name, as `--set` names them."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "budget"}
+
     def fit_key(self) -> dict[str, Any]:
         """The options that `fit` reads: where they are equal, a State can be used again."""
         return {"method": type(self).__name__} | asdict(self) | {"budget": str(self.budget)}
@@ -133,15 +138,10 @@ class Method(ABC):
         return 0
 
     @property
-    def surrogate_name(self) -> str | None:
-        """The net that fit trains, where it trains one."""
-        return None
-
-    @property
     def surrogates(self) -> tuple[str, ...]:
         """The nets that fit trains, each name once and all for equally many of `fit_epochs` and
         `passes`; a victim of the same architecture as any of them is not held out."""
-        return () if self.surrogate_name is None else (self.surrogate_name,)
+        return ()
 
     @abstractmethod
     def crafter(self, state: State, ctx: Context) -> Crafter:

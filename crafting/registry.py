@@ -12,10 +12,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from functools import cache
+from itertools import permutations
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from crafting.budget import Budget
+from crafting.budget import Budget, Sum
 from crafting.method import Method
+from crafting.mixture import Mixture, mix
 
 T = TypeVar("T")
 Preset = Literal["paper", "quick"]
@@ -50,6 +52,19 @@ def methods() -> Mapping[str, Registration]:
     return dict(sorted(_METHODS.items()))
 
 
+def registration(name: str) -> Registration:
+    """The method called `name`, or the mixture of those whose names `+` joins; ValueError names the
+    nearest ones, and refuses to mix a method with itself."""
+    names = name.split("+")
+    if len(names) == 1:
+        return lookup("method", name, methods())
+    parts = [(part, lookup("method", part, methods())) for part in names]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{name} names a method twice: once is as much as a larger budget")
+    paper, quick = (mix((n, entry.preset(p)) for n, entry in parts) for p in get_args(Preset))
+    return Registration(name, paper, quick)
+
+
 def configure(
     name: str,
     preset: Preset,
@@ -58,15 +73,64 @@ def configure(
 ) -> Method:
     """The method called `name`, with its preset's fields, the budget and the settings laid over it.
 
-    Settings are written values by field name, as in `--set steps=30`; ValueError names the nearest
-    fields, the accepted values, or the methods and budgets there are.
+    Settings are written values by field name, as in `--set steps=30`, for a part of a mixture
+    `--set tap.steps=30`; ValueError names the nearest fields, the accepted values, or the methods
+    and budgets there are.
     """
-    method = lookup("method", name, methods()).preset(preset)
-    changes = {key: _field(name, method, key, value) for key, value in (settings or {}).items()}
+    method, written = registration(name).preset(preset), settings or {}
+    if not isinstance(method, Mixture):
+        return _configured(name, method, budget, written)
+    known = method.options()
+    for key in written:
+        if key not in known:
+            raise ValueError(f"method {name} has no option {key!r}: {nearest(key, known)}")
+    budgets = _divided(name, method, budget)
+    return mix(
+        (part, _configured(part, own, budgets[part], _of_part(part, written)))
+        for part, own in method.parts
+    )
+
+
+def _configured(
+    name: str, method: Method, budget: Budget | None, settings: Mapping[str, str]
+) -> Method:
+    changes = {key: _field(name, method, key, value) for key, value in settings.items()}
     if budget is not None:
         _check_budget(name, method, budget)
         changes["budget"] = budget
     return replace(method, **changes)
+
+
+def _of_part(name: str, settings: Mapping[str, str]) -> dict[str, str]:
+    prefix = f"{name}."
+    return {k.removeprefix(prefix): v for k, v in settings.items() if k.startswith(prefix)}
+
+
+def _divided(name: str, mixture: Mixture, budget: Budget | None) -> Mapping[str, Budget | None]:
+    """Each part's share of a sum: the part of it that is of the kind it has of its own, else the
+    one in its place, else any that it can work within."""
+    own = dict(mixture.parts)
+    if budget is None:
+        return dict.fromkeys(own)
+    typed = [own[part] for part in name.split("+")]
+    given = budget.parts if isinstance(budget, Sum) else (budget,)
+
+    def fits(order: tuple[Budget, ...]) -> bool:
+        pairs = zip(typed, order, strict=False)
+        return len(order) == len(typed) and all(isinstance(b, m.allowed) for m, b in pairs)
+
+    def alike(order: tuple[Budget, ...]) -> int:
+        pairs = zip(typed, order, strict=True)
+        return sum(type(method.budget) is type(part) for method, part in pairs)
+
+    fitting = [order for order in permutations(given) if fits(order)]
+    if not fitting:
+        raise ValueError(
+            f"method {name} does not work within {budget}: it takes a sum of one budget for each "
+            f"part, such as {mixture.budget}"
+        )
+    best = max(fitting, key=alike)
+    return dict(zip(name.split("+"), best, strict=True))
 
 
 def lookup(kind: str, name: str, table: Mapping[str, T]) -> T:

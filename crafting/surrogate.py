@@ -62,8 +62,8 @@ class SurrogateMethod(Method):
             )
 
     @property
-    def surrogate_name(self) -> str:
-        return self.surrogate
+    def surrogates(self) -> tuple[str, ...]:
+        return (self.surrogate,)
 
     @property
     def fit_epochs(self) -> int:

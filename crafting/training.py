@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
+from crafting import snapshot
 from crafting.batch import Batch, Split, read_on
 from crafting.nets import ARCHITECTURES, Net, compute_dtype
 from crafting.registry import lookup
@@ -191,6 +192,7 @@ def train(
     hooks: Hooks | None = None,
     accelerator: Accelerator | None = None,
     on_epoch: Callable[[int, EpochStats], None] | None = None,
+    keeper: snapshot.Keeper | None = None,
 ) -> Predictor:
     """`net` is trained in place; returned is what predicts, which is `net` unless a hook says else.
 
@@ -198,8 +200,10 @@ def train(
     split's own seed. With an accelerator of several processes each rank learns from its share of
     every batch, and all end with the same parameters (running statistics are each rank's own).
     on_epoch(epoch, stats) is called after every epoch, counted from 1, with the net in training
-    mode. ValueError if there are too few rows.
+    mode. After that, where there is a keeper, it is given what the same call goes on from another
+    time; hooks must hold nothing of their own then. ValueError if there are too few rows.
     """
+    assert keeper is None or accelerator is None, "running statistics are each rank's own"
     run = _run(recipe, hooks or Hooks(), device, accelerator)
     with _own_randomness(seed * run.world + run.rank, device):
         split = run.hooks.data(split)
@@ -207,10 +211,14 @@ def train(
         model = net if run.world == 1 else _distributed(net, accelerator)
         optimiser = recipe.optimiser_of(net)
         read = read_on(device, split)
-        for epoch in range(recipe.epochs):
+        kept = None if keeper is None else keeper.load()
+        done = 0 if kept is None else snapshot.restore(kept, net, optimiser, device)
+        for epoch in range(done, recipe.epochs):
             stats = _train_epoch(model, read, optimiser, epoch, run)
             if on_epoch is not None:
                 on_epoch(stats.epoch, stats)
+            if keeper is not None:
+                keeper.save(snapshot.take(net, optimiser, stats.epoch, device))
         net.eval()
         return run.hooks.finish(net, split, _plainly(recipe, device, seed))
 

@@ -6,7 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from crafting.batch import PixelSplit, Split
 from crafting.nets import Net, build, num_parameters
+from crafting.snapshot import Keeper, Snapshot
 from crafting.training import EpochStats, Predictor, predict, train
 from evaluation.countermeasures import Countermeasure, Setting, parse
 from evaluation.scoring import Classes, accuracy, confusion, renamed_accuracy
@@ -44,11 +45,12 @@ def run(
     *,
     device: torch.device,
     progress: Callable[[float], None],
+    keeper: Keeper | None = None,
 ) -> Outcome:
     """The outcome of training the victim on `splits.train`, scored on the test rows after every
-    epoch. `progress` is told the finished share. ValueError for too few rows to train on, and
-    where the countermeasure needs what the rows do not have."""
-    began = time.monotonic()
+    epoch. `progress` is told the finished share; `keeper` is what an interrupted training goes on
+    from, where the countermeasure's hooks hold nothing of their own. ValueError for too few rows
+    to train on, and where the countermeasure needs what the rows do not have."""
     tried = parse(spec.countermeasure)
     _demand(tried, splits)
     owned, test = _divided(splits.test, tried.clean_images, spec.seed)
@@ -60,7 +62,7 @@ def run(
     net = build(victim(spec.victim).net, tried.outputs(num_classes), spec.net_size, _seed(spec))
     answers = _Folded(tried, net)
     watched = _for_curve(test, len(splits.train)) if tried.is_watched else None
-    training = _Training(spec, answers, watched, device, progress)
+    training = _Training(spec, answers, watched, device, progress, keeper)
     answers.ask(
         train(
             net,
@@ -70,6 +72,7 @@ def run(
             seed=_seed(spec),
             hooks=tried.hooks(setting),
             on_epoch=training.note,
+            keeper=None if keeper is None else training,
         )
     )
     predicted, labels = _answers(answers, test, device)
@@ -85,7 +88,7 @@ def run(
         test_rows=len(test),
         num_parameters=num_parameters(net),
         recipe=spec.recipe,
-        seconds=time.monotonic() - began,
+        seconds=training.seconds,
     )
 
 
@@ -141,7 +144,8 @@ class _Folded(nn.Module):
 
 
 class _Training:
-    """Scores the net after every epoch and keeps the curve, where there are rows for it."""
+    """Scores the net after every epoch, where there are rows for that, and keeps the curve; beside
+    the training's own snapshots where there is a keeper."""
 
     def __init__(
         self,
@@ -150,13 +154,35 @@ class _Training:
         test_split: Split | None,
         device: torch.device,
         progress: Callable[[float], None],
+        keeper: Keeper | None,
     ) -> None:
         self.curve: list[Epoch] = []
+        self._began = time.monotonic()
         self._epochs = spec.recipe.epochs
         self._predictor = predictor
         self._test = test_split
         self._device = device
         self._progress = progress
+        self._keeper = keeper
+
+    @property
+    def seconds(self) -> float:
+        """Since it began, without the time for which it was interrupted."""
+        return time.monotonic() - self._began
+
+    def load(self) -> Snapshot | None:
+        kept = None if self._keeper is None else self._keeper.load()
+        if kept is None:
+            return None
+        self.curve = [Epoch(**values) for values in kept["curve"]]
+        self._began -= kept["seconds"]
+        training: Snapshot = kept["training"]
+        return training
+
+    def save(self, snapshot: Snapshot) -> None:
+        assert self._keeper is not None
+        curve = [asdict(epoch) for epoch in self.curve]
+        self._keeper.save({"training": snapshot, "curve": curve, "seconds": self.seconds})
 
     def note(self, epoch: int, stats: EpochStats) -> None:
         if self._test is not None:

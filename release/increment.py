@@ -77,12 +77,12 @@ def find(
 
 def demand_options(options: ReleaseOptions) -> None:
     """InputError where what is said for later releases cannot be, though this may be the first."""
-    from crafting.registry import lookup, methods
+    from crafting.registry import registration
 
     choices.share("--fit-share", options.fit_share)
     choices.settings(options.incremental_set)
     try:
-        lookup("method", options.incremental_method or DEFAULT_INCREMENTAL, methods())
+        registration(options.incremental_method or DEFAULT_INCREMENTAL)
     except ValueError as problem:
         raise InputError(f"--incremental-method: {problem}") from None
 
@@ -121,10 +121,10 @@ def continued(options: ReleaseOptions, chain: Chain) -> ReleaseOptions:
 def own_method(chain: Chain, options: ReleaseOptions) -> str | None:
     """The dataset's own method where it could protect these rows instead of the one that did;
     None where a person chose that one, or the dataset's takes no rows that its fit never saw."""
-    from crafting.registry import methods
+    from crafting.registry import registration
 
     name = chain.manifests[0].method
-    entry = methods()[name].quick
+    entry = registration(name).quick
     if options.incremental_method is not None or name == DEFAULT_INCREMENTAL:
         return None
     return name if entry.unseen != "refused" and entry.scope == "sample" else None

@@ -123,7 +123,8 @@ class ReleaseOptions:
     method: Annotated[
         str | None,
         option(
-            help="Protection method; see `protect-release methods`. (default: sep-fa-vr)",
+            help="Protection method, or several joined by +; see `protect-release methods`. "
+            "(default: sep-fa-vr)",
             panel=METHOD,
         ),
     ] = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -15,30 +16,51 @@ if TYPE_CHECKING:
     from release.pipeline import Made
     from release.verification.verifier import Verified
 
+_NEW_ROWS = {"exact": "yes", "approximate": "roughly", "refused": "no"}
+
 
 def methods_table() -> tuple[Table, list[dict[str, Any]]]:
-    """Every method with its budget, gradient passes per image in both presets, and paper."""
+    """Every method with its budget, what it needs and costs, and where it was published."""
     from crafting.registry import methods
 
     rows = [_method_row(name, entry.paper, entry.quick) for name, entry in methods().items()]
-    table = Table("method", "budget", "passes", "labels", "from")
-    table.caption = "passes: gradients per image in the presets paper / quick"
+    columns = ("method", "budget", "passes", "needs", "new rows", "from")
+    table = Table(*columns, box=None, pad_edge=False, padding=(0, 2, 0, 0))  # 80 columns wide
     for row in rows:
-        passes = f"{row['passes']['paper']:,} / {row['passes']['quick']:,}"
-        labels = "yes" if row["needs_labels"] else "no"
-        table.add_row(row["name"], row["budget"], passes, labels, row["paper"])
+        needs = {"labels": row["needs_labels"], "net": bool(row["surrogates"]["quick"])}
+        table.add_row(
+            row["name"],
+            row["budget"],
+            f"{row['passes']['paper']:,} / {row['passes']['quick']:,}",
+            ", ".join(need for need, is_needed in needs.items() if is_needed),
+            _NEW_ROWS[row["unseen"]],
+            _venue(row["paper"]),
+        )
+    for column in table.columns:
+        column.no_wrap = True
+    table.caption = (
+        "passes: gradients per image in the presets paper / quick; net: one is trained first; new "
+        "rows: whether rows can be added that it was not fitted on. What each came to when it was "
+        "measured: docs/methods.md. Several are joined by +"
+    )
     return table, rows
+
+
+def _venue(paper: str) -> str:
+    """Where and when, of a title with both."""
+    found = re.findall(r"\w+ \d{4}", paper)
+    return str(found[-1]) if found else paper
 
 
 def options_table(name: str) -> tuple[Table, list[dict[str, Any]]]:
     """One method's options with their values in both presets; ValueError names the nearest
     methods where there is none of this name."""
-    from crafting.registry import lookup, methods
+    from crafting.registry import registration
 
-    entry = lookup("method", name, methods())
+    entry = registration(name)
     row = _method_row(name, entry.paper, entry.quick)
     paper, quick = row["options"]["paper"], row["options"]["quick"]
-    table = Table(f"option of {name}", "paper", "quick")
+    table = Table(f"option of {name}", "paper", "quick", caption=row["paper"])
     for option in paper:
         table.add_row(option, str(paper[option]), str(quick[option]))
     return table, [row]
@@ -51,12 +73,13 @@ def _method_row(name: str, paper: Any, quick: Any) -> dict[str, Any]:
         "budget": str(quick.budget),
         "passes": {"paper": paper.passes, "quick": quick.passes},
         "needs_labels": paper.needs_labels,
-        "options": {"paper": _options(paper), "quick": _options(quick)},
+        "surrogates": {"paper": list(paper.surrogates), "quick": list(quick.surrogates)},
+        "fit_epochs": {"paper": paper.fit_epochs, "quick": quick.fit_epochs},
+        "scope": paper.scope,
+        "unseen": paper.unseen,
+        "one_size": paper.one_size,
+        "options": {"paper": paper.options(), "quick": quick.options()},
     }
-
-
-def _options(method: Any) -> dict[str, Any]:
-    return {f.name: getattr(method, f.name) for f in fields(method) if f.name != "budget"}
 
 
 def victims_table() -> tuple[Table, list[dict[str, Any]]]:

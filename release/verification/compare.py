@@ -41,12 +41,12 @@ def compare_options(options: ReleaseOptions) -> ReleaseOptions:
 
 def methods_named(text: str) -> list[str]:
     """Known methods, written a,b,c; InputError names the nearest ones."""
-    from crafting.registry import lookup, methods
+    from crafting.registry import registration
 
     names = [part.strip() for part in text.split(",") if part.strip()]
     try:
         for name in names:
-            lookup("method", name, methods())
+            registration(name)
     except ValueError as problem:
         raise InputError(f"--methods: {problem} (see `protect-release methods`)") from None
     if not names:
@@ -100,9 +100,9 @@ def _made(pipeline: Pipeline, options: ReleaseOptions) -> tuple[Made, float]:
 
 def _budget(name: str) -> str | None:
     from crafting.budget import parse
-    from crafting.registry import lookup, methods
+    from crafting.registry import registration
 
-    fits = isinstance(parse(_BUDGET), lookup("method", name, methods()).quick.allowed)
+    fits = isinstance(parse(_BUDGET), registration(name).quick.allowed)
     return _BUDGET if fits else None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from crafting.batch import Batch, PixelSplit
 from crafting.budget import L0, L2, Linf, Unbounded
 from crafting.method import Context, Method, State
 from crafting.nets import Net
-from crafting.registry import configure, methods
+from crafting.registry import configure, methods, registration
 from crafting.runner import protect
 
 CLASSES, SIZE, ROWS = 3, 16, 12
@@ -34,7 +34,8 @@ SCALED_DOWN: dict[str, Any] = {
     "robust_steps": 1,
 }
 
-every_method = pytest.mark.parametrize("name", list(methods()))
+MIXTURES = ("tap+random-noise", "random-noise+sep-fa-mi")
+every_method = pytest.mark.parametrize("name", [*methods(), *MIXTURES])
 
 
 def _split() -> PixelSplit:
@@ -55,10 +56,11 @@ def _context(seed: bytes = b"secret", **changes: Any) -> Context:
     return replace(ctx, **changes)
 
 
-def _tiny(name: str, **changes: Any) -> Method:
-    quick = methods()[name].quick
-    known = {field.name for field in fields(quick)}
-    return replace(quick, **{k: v for k, v in SCALED_DOWN.items() if k in known}, **changes)
+def _tiny(name: str) -> Method:
+    options = registration(name).quick.options()
+    small = {option: SCALED_DOWN.get(option.split(".")[-1]) for option in options}
+    settings = {option: str(value) for option, value in small.items() if value is not None}
+    return configure(name, "quick", settings=settings)
 
 
 @cache
@@ -89,12 +91,12 @@ def test_one_seed_gives_one_result_and_another_seed_another(name: str) -> None:
     torch.rand(5)  # what others draw from torch does not matter
     assert torch.equal(_protected(name), first)
     same = torch.equal(_protected(name, seed=b"other"), first)
-    assert same != methods()[name].quick.keyed
+    assert same != registration(name).quick.keyed
 
 
 @every_method
 def test_scope_sample_does_not_depend_on_company(name: str) -> None:
-    if methods()[name].quick.scope != "sample":
+    if registration(name).quick.scope != "sample":
         pytest.skip("its rows are crafted together")
     together = _protected(name)
     for size in (4, 5, 7):  # 5 and 7 leave 2 and 5 rows at the end
@@ -160,21 +162,20 @@ def test_passes_are_counted_as_they_happen(name: str, monkeypatch: pytest.Monkey
 
 @every_method
 def test_quick_is_quick(name: str) -> None:
-    assert methods()[name].quick.passes <= 100
+    assert registration(name).quick.passes <= 100
 
 
 @every_method
 def test_a_misspelt_option_is_told_the_nearest(name: str) -> None:
-    options = [field.name for field in fields(methods()[name].quick) if field.name != "budget"]
-    for option in options:
+    for option in registration(name).quick.options():
         with pytest.raises(ValueError, match=option):
             configure(name, "quick", settings={option[:-1] + "q": "1"})
 
 
 @every_method
 def test_a_budget_outside_its_kinds_is_refused(name: str) -> None:
-    allowed = methods()[name].quick.allowed
-    options = [f.name for f in fields(methods()[name].quick) if f.name != "budget"]
+    allowed = registration(name).quick.allowed
+    options = registration(name).quick.options()
     for budget in (Linf(4), L2(1.0), L0(1), Unbounded()):
         if isinstance(budget, allowed):
             steps = isinstance(budget, L2) and "step_levels" in options
@@ -187,7 +188,7 @@ def test_a_budget_outside_its_kinds_is_refused(name: str) -> None:
 
 @every_method
 def test_it_says_where_it_comes_from(name: str) -> None:
-    method = methods()[name].quick
+    method = registration(name).quick
     text = sys.modules[type(method).__module__].__doc__ or ""
     for part in ("arXiv", "**Departures**", "**Expected**"):
         assert part in text

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from crafting.batch import PixelSplit
+from crafting.snapshot import Snapshot
 from crafting.training import Hooks
 from evaluation.countermeasures import Countermeasure, Setting
 from evaluation.trial import Epoch, Outcome, TrialSpec, pair, schedule
@@ -57,6 +59,33 @@ def clean() -> Outcome:
 @pytest.fixture(scope="module")
 def mislabelled() -> Outcome:
     return trained(coloured(400, 1, shift=1), data="protected")
+
+
+@dataclass
+class _Interrupting:
+    """Keeps one snapshot, and interrupts after that of the second epoch."""
+
+    kept: Snapshot | None = None
+
+    def load(self) -> Snapshot | None:
+        return self.kept
+
+    def save(self, snapshot: Snapshot) -> None:
+        self.kept = copy.deepcopy(snapshot)
+        if len(snapshot["curve"]) == 2:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_victim_ends_with_the_same_outcome(clean: Outcome) -> None:
+    keeper, told = _Interrupting(), []
+    splits = Splits(coloured(400, 1), coloured(80, 2))
+    with pytest.raises(KeyboardInterrupt):
+        run(spec(), splits, device=CPU, progress=told.append, keeper=keeper)
+    before = keeper.kept["seconds"]  # type: ignore[index]
+    outcome = run(spec(), splits, device=CPU, progress=told.append, keeper=keeper)
+    assert replace(outcome, seconds=clean.seconds) == clean
+    assert outcome.seconds > before
+    assert told == [epoch / 6 for epoch in range(1, 7)]
 
 
 def test_a_victim_learns_and_is_scored_after_every_epoch(clean: Outcome) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,16 @@ def test_methods_are_listed_with_their_options(run: Run) -> None:
     assert listed["sep-fa-vr"]["options"]["paper"]["inner_steps"] == 15
     assert listed["sep-fa-vr"]["passes"]["quick"] <= 100
     assert listed["random-noise"]["needs_labels"] is False
-    assert "sep-fa-vr" in run("methods").stdout
+    assert listed["random-noise"]["surrogates"] == {"paper": [], "quick": []}
+    assert listed["tap"]["surrogates"] == {"paper": ["resnet18"], "quick": ["vgg-w16"]}
+    assert listed["tap"]["fit_epochs"] == {"paper": 40, "quick": 20}
+    assert (listed["alignment"]["scope"], listed["alignment"]["unseen"]) == ("batch", "exact")
+    shown = run("methods").stdout
+    assert re.search(r"sep-fa-vr +linf:8 +870 / 90 +labels, net +yes +ICLR 2023", shown)
+    assert re.search(r"random-noise +linf:8 +0 / 0 +yes +arXiv 2021", shown)
     assert "inner_steps" in run("methods", "sep-fa-vr").stdout
     assert "sep-fa-vr" in run("methods", "sep-fa-rv").stderr
+    assert "tap.steps" in run("methods", "tap+random-noise").stdout
 
 
 @pytest.mark.slow

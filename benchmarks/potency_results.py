@@ -1,0 +1,101 @@
+"""What benchmarks.potency has measured, read for the pages that show it."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from benchmarks.record import RESULTS
+
+FOLDER = RESULTS / "potency"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One file of results: a method within a budget on one set of rows."""
+
+    facts: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.facts["method"])
+
+    @property
+    def budget(self) -> str:
+        return str(self.facts["budget"])
+
+    @property
+    def scale(self) -> str:
+        return str(self.facts["scale"])
+
+    @property
+    def dataset(self) -> str:
+        return str(self.facts["dataset"])
+
+    @property
+    def rows(self) -> int:
+        return int(self.facts["rows"])
+
+    @property
+    def seeds(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.facts["measured"]
+        return found
+
+    @property
+    def passes(self) -> int:
+        return int(self.seeds[0]["passes"])
+
+    def cost(self, figure: str) -> float | None:
+        """The mean over seeds of seconds or dB."""
+        values = [seed[figure] for seed in self.seeds if seed[figure] is not None]
+        return mean(values) if values else None
+
+    def victims(self) -> list[str]:
+        """Who was trained on it in the plain way."""
+        trials = self.seeds[0]["trials"]
+        return [trial["victim"] for trial in trials if trial["countermeasure"] == "none"]
+
+    def mean(self, figure: str, victim: str, countermeasure: str = "none") -> float | None:
+        """A figure of one victim, over the seeds there are; None where it was not measured."""
+        values = [
+            trial[figure]
+            for seed in self.seeds
+            for trial in seed["trials"]
+            if (trial["victim"], trial["countermeasure"]) == (victim, countermeasure)
+        ]
+        return mean(values) if values else None
+
+    @property
+    def learnt(self) -> float:
+        """What the victim that learns most comes to: the less, the better it protects."""
+        return max(self.mean("protected", victim) or 0.0 for victim in self.victims())
+
+
+def load(folder: Path = FOLDER) -> list[Claim]:
+    """All claims, by file name."""
+    return [Claim(json.loads(path.read_text())) for path in sorted(folder.glob("*.json"))]
+
+
+def together(claims: Iterable[Claim]) -> list[list[Claim]]:
+    """Claims that can be compared, the best protection first; groups with the most claims first."""
+    groups: dict[tuple[Any, ...], list[Claim]] = defaultdict(list)
+    for claim in claims:
+        groups[claim.scale, claim.dataset, claim.rows, *claim.victims()].append(claim)
+    ordered = [sorted(group, key=lambda claim: claim.learnt) for group in groups.values()]
+    return sorted(ordered, key=lambda group: -len(group))
+
+
+def percent(share: float | None) -> str:
+    """For people; a dash for what was not measured."""
+    return "-" if share is None else f"{100 * share:.1f}"
+
+
+def markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A table."""
+    rows = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return f"| {' | '.join(header)} |\n|{'---|' * len(header)}\n{rows}"

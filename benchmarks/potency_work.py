@@ -1,0 +1,313 @@
+"""The pieces that a potency measurement is made of: a fit, a crafting, a training.
+
+Each is a value that says where its result lies and what must lie there before; it can run in any
+process, and goes on where it was interrupted. What is finished is never done again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from benchmarks.image_arrays import save_split
+from crafting.batch import PixelSplit
+from crafting.budget import parse
+from crafting.method import Context, Crafter, Method
+from crafting.registry import Preset, configure
+from crafting.runner import protect
+from crafting.snapshot import Snapshot
+from evaluation.trial import Outcome, TrialSpec
+from evaluation.verify import Splits, run
+
+PART_ROWS = 4096
+"""Rows that are crafted between two moments at which crafting can stop; a multiple of every batch
+size, so that batches are cut alike however often it stopped."""
+
+RESUMABLE = ("none", "jpeg", "cutmix", "at-linf", "at-l2")
+"""Countermeasures whose hooks hold nothing of their own: a training under another one cannot go on
+from its last epoch, and is done in one go."""
+
+
+class OutOfTime(Exception):
+    """The slice is over; what is finished is kept."""
+
+
+def digest_of(*values: Any) -> str:
+    """16 hex digits of the values' canonical JSON."""
+    text = json.dumps(values, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Protection:
+    """A method as it is measured, from one seed, on the rows in `data`."""
+
+    data: Path
+    name: str
+    preset: Preset
+    budget: str
+    seed: int
+
+    def method(self) -> Method:
+        return configure(self.name, self.preset, parse(self.budget))
+
+    @property
+    def fit_key(self) -> str:
+        return digest_of(self.data.name, self.method().fit_key(), self.seed)
+
+    @property
+    def key(self) -> str:
+        method = self.method()
+        return digest_of(self.fit_key, self.name, method.options(), str(method.budget))
+
+    def scratch(self, place: Path) -> Path:
+        """A folder for what its fit leaves beside its State."""
+        folder = place / f"scratch/{self.fit_key}"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return folder
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The State of a protection, which every method with the same fit can use."""
+
+    place: Path
+    of: Protection
+
+    order: ClassVar[int] = 0
+
+    @property
+    def result(self) -> Path:
+        return self.place / f"states/{self.of.fit_key}.safetensors"
+
+    @property
+    def needs(self) -> tuple[Path, ...]:
+        return ()
+
+    def __str__(self) -> str:
+        return f"fit of {self.of.name}, seed {self.of.seed}"
+
+    def run(self, deadline: float) -> None:
+        from safetensors.torch import save_file
+
+        train = PixelSplit.load(self.of.data / "train")
+        ctx = context(train, self.of.seed, self.of.scratch(self.place))
+        began = time.monotonic()
+        state = self.of.method().fit(train, ctx)
+        seconds = time.monotonic() - began
+        kept = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+        _finish(self.result, lambda path: save_file(kept, path, {"seconds": str(seconds)}))
+
+
+@dataclass(frozen=True)
+class Craft:
+    """The protected rows, and what they cost."""
+
+    place: Path
+    of: Protection
+
+    order: ClassVar[int] = 1
+
+    @property
+    def folder(self) -> Path:
+        return self.place / f"protected/{self.of.key}"
+
+    @property
+    def result(self) -> Path:
+        return self.folder / "cost.json"
+
+    @property
+    def needs(self) -> tuple[Path, ...]:
+        return (Fit(self.place, self.of).result,)
+
+    def __str__(self) -> str:
+        return f"crafting by {self.of.name} within {self.of.budget}, seed {self.of.seed}"
+
+    def run(self, deadline: float) -> None:
+        train, method = PixelSplit.load(self.of.data / "train"), self.of.method()
+        ctx = context(train, self.of.seed, self.of.scratch(self.place))
+        state, fit_seconds = _read_state(self.needs[0])
+        crafter = method.crafter(state, ctx)
+        parts = [self._part(start, train, crafter, ctx, deadline) for start in _starts(train)]
+        pixels = np.concatenate([part for part, _ in parts])
+        save_split(self.folder, replace(train, pixels=pixels))
+        cost = {
+            "passes": method.passes,
+            "fit_epochs": method.fit_epochs,
+            "fit_seconds": round(fit_seconds, 1),
+            "craft_seconds": round(sum(seconds for _, seconds in parts), 1),
+            "psnr": psnr(np.asarray(train.pixels), pixels),
+            "options": method.options(),
+        }
+        _finish(self.result, lambda path: path.write_text(json.dumps(cost)))
+        for part in self.folder.glob("part-*.npz"):
+            part.unlink()
+
+    def _part(
+        self, start: int, train: PixelSplit, crafter: Crafter, ctx: Context, deadline: float
+    ) -> tuple[np.ndarray, float]:
+        """The protected rows from `start` on, and the seconds that they took when they were made;
+        OutOfTime where they are still to be made and the slice is over."""
+        path = self.folder / f"part-{start:08d}.npz"
+        if not path.exists():
+            if time.time() > deadline:
+                raise OutOfTime
+            began, budget = time.monotonic(), parse(self.of.budget)
+            rows = train.take(range(start, min(start + PART_ROWS, len(train))))
+            batches = (b.to(ctx.device) for b in rows.batches(_batch_size(train, ctx.device)))
+            made = torch.cat([protect(crafter, budget, batch).cpu() for batch in batches])
+            save = partial(_save_part, pixels=made.numpy(), seconds=time.monotonic() - began)
+            _finish(path, save)
+        with np.load(path) as read:
+            return read["pixels"], float(read["seconds"])
+
+
+@dataclass(frozen=True)
+class Training:
+    """A victim's training on protected rows, or on the clean ones of `data` where it has no
+    protection: then every method's victims have it for their twin."""
+
+    place: Path
+    data: Path
+    spec: TrialSpec
+    of: Protection | None = None
+
+    order: ClassVar[int] = 2
+
+    @property
+    def result(self) -> Path:
+        learnt = self.data.name if self.of is None else self.of.key
+        return self.place / f"trials/{self.spec.key(learnt)}.json"
+
+    @property
+    def needs(self) -> tuple[Path, ...]:
+        return () if self.of is None else (Craft(self.place, self.of).result,)
+
+    def __str__(self) -> str:
+        spec, what = self.spec, "clean rows" if self.of is None else self.of.name
+        return f"{spec.victim} on {what}, {spec.countermeasure}, seed {spec.seed}"
+
+    def run(self, deadline: float) -> None:
+        learnt = self.data / "train" if self.of is None else Craft(self.place, self.of).folder
+        splits = Splits(PixelSplit.load(learnt), PixelSplit.load(self.data / "test"))
+        interrupted = _File(self.result.with_suffix(".interrupted"), deadline)
+        resumable = self.spec.countermeasure.partition(":")[0] in RESUMABLE
+        outcome = run(
+            self.spec,
+            splits,
+            device=device(),
+            progress=lambda share: None,
+            keeper=interrupted if resumable else None,
+        )
+        _finish(self.result, lambda path: path.write_text(json.dumps(outcome.to_json())))
+        interrupted.path.unlink(missing_ok=True)
+
+    def outcome(self) -> Outcome:
+        return Outcome.from_json(json.loads(self.result.read_text()))
+
+
+Work = Fit | Craft | Training
+
+
+@dataclass
+class _File:
+    """Keeps a training's latest epoch in a file, and stops it where the slice is over."""
+
+    path: Path
+    deadline: float
+
+    def load(self) -> Snapshot | None:
+        if not self.path.exists():
+            return None
+        kept: Snapshot = torch.load(self.path, map_location="cpu")
+        return kept
+
+    def save(self, snapshot: Snapshot) -> None:
+        _finish(self.path, lambda path: torch.save(snapshot, path))
+        if time.time() > self.deadline:
+            raise OutOfTime
+
+
+def device() -> torch.device:
+    """Where nets run."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def context(train: PixelSplit, seed: int, scratch: Path) -> Context:
+    """What a method may know of these rows; scratch: where its fit leaves what crafting shares."""
+    assert train.targets is not None
+    labels = train.targets
+
+    def row_key(row: int) -> bytes:
+        shown = train.pixels[row].tobytes() + int(labels[row]).to_bytes(8, "big")
+        return hashlib.sha256(shown).digest()
+
+    return Context(
+        num_classes=train.num_classes,
+        shape=train.shape,
+        net_size=net_size(train),
+        device=device(),
+        seed=hashlib.sha256(f"potency {seed}".encode()).digest(),
+        row_key=row_key,
+        scratch=scratch,
+    )
+
+
+def net_size(train: PixelSplit) -> int:
+    """The side in pixels that nets resize to."""
+    return min(224, *train.shape[1:])
+
+
+def psnr(clean: np.ndarray, protected: np.ndarray) -> float | None:
+    """Mean PSNR in dB over the images (N,C,H,W) uint8 that changed; None where none did."""
+    found = []
+    for start in range(0, len(clean), PART_ROWS):
+        part = slice(start, start + PART_ROWS)
+        delta = protected[part].astype(np.float32) - clean[part]
+        errors = np.square(delta).reshape(len(delta), -1).mean(1)
+        found.append(10 * np.log10(255**2 / errors[errors > 0]))
+    changed = np.concatenate(found)
+    return round(float(changed.mean()), 2) if len(changed) else None
+
+
+def _starts(train: PixelSplit) -> range:
+    return range(0, len(train), PART_ROWS)
+
+
+def _batch_size(train: PixelSplit, where: torch.device) -> int:
+    """A power of two: 64 on CPU; on a GPU 512 images of 32x32, fewer larger ones."""
+    if where.type == "cpu":
+        return 64
+    fitting = max(16, 512 * 32 * 32 // (train.shape[1] * train.shape[2]))
+    return 1 << (fitting.bit_length() - 1)
+
+
+def _save_part(path: Path, pixels: np.ndarray, seconds: float) -> None:
+    with path.open("wb") as file:
+        np.savez(file, pixels=pixels, seconds=seconds)
+
+
+def _read_state(path: Path) -> tuple[dict[str, torch.Tensor], float]:
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return state, float(file.metadata()["seconds"])
+
+
+def _finish(path: Path, write: Callable[[Path], object]) -> None:
+    """The file is whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    making = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    write(making)
+    making.replace(path)

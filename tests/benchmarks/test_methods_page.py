@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from potency_claims import claim
+
+from benchmarks.methods_page import DOCS, draw, page
+from benchmarks.potency_results import load, together
+from crafting.registry import methods
+
+
+def test_the_page_is_what_its_generator_writes() -> None:
+    assert (DOCS / "methods.md").read_text() == page(load()), (
+        "run python -m benchmarks.methods_page"
+    )
+
+
+def test_every_method_is_on_the_page_with_its_own_words() -> None:
+    text = page([])
+    for name in methods():
+        assert f"\n| `{name}` |" in text
+        assert re.search(rf"^### .*`{name}`", text, re.MULTILINE)
+    for section in text.split("\n### ")[1:]:
+        assert "**Departures**" in section
+        assert "**Expected**" in section
+    assert f"Not measured yet: {', '.join(f'`{name}`' for name in methods())}." in text
+    assert "methods.png" not in text
+
+
+def test_the_best_protection_comes_first_by_the_victim_that_learns_most() -> None:
+    best, even, worse = (
+        claim("tap", (0.2, 0.2)),
+        claim(
+            "sep",
+            (0.1, 0.3),
+            reported={"accuracy": 0.0473} | dict.fromkeys(("net", "dataset", "budget"), "X"),
+        ),
+        claim("random-noise", (0.6, 0.6)),
+    )
+    text = page([worse, even, best])
+    assert [c.name for c in together([worse, even, best])[0]] == ["tap", "sep", "random-noise"]
+    line = next(line for line in text.splitlines() if line.startswith("| `sep` | linf:8"))
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[2:8] == ["10.5 / 30.5", "20.0 / 40.0", "12.0 / 32.0", "60.5", "-", "-"]
+    assert cells[8:] == ["15", "30.0", "10.0", "31.2", "4.7 (X, X, X)"]
+    assert "which learn 67.0 / 67.0 % from the clean rows; means of up to 2 seeds" in text
+    assert "](methods.png)" in text
+
+
+def test_what_cannot_be_compared_stands_apart() -> None:
+    claims = [
+        claim("tap", (0.2, 0.2)),
+        claim("sep", (0.2, 0.2)),
+        claim("sep", (0.1, 0.1), rows=50000),
+    ]
+    assert [len(group) for group in together(claims)] == [2, 1]
+    assert "50,000 rows of cifar10" in page(claims)
+
+
+def test_the_picture_is_drawn(tmp_path: Path) -> None:
+    draw([claim("tap", (0.2, 0.2)), claim("random-noise", (0.6, 0.6))], tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
