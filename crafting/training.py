@@ -188,6 +188,7 @@ def train(
     hooks: Hooks | None = None,
     accelerator: Accelerator | None = None,
     on_epoch: Callable[[int, EpochStats], None] | None = None,
+    optimiser: Optimizer | None = None,
 ) -> Predictor:
     """`net` is trained in place; returned is what predicts, which is `net` unless a hook says else.
 
@@ -195,14 +196,15 @@ def train(
     split's own seed. With an accelerator of several processes each rank learns from its share of
     every batch, and all end with the same parameters (running statistics are each rank's own).
     on_epoch(epoch, stats) is called after every epoch, counted from 1, with the net in training
-    mode. ValueError if there are too few rows.
+    mode. optimiser: of the net's parameters on `device`, as an earlier training left it; a new one
+    by default. ValueError if there are too few rows.
     """
     run = _run(recipe, hooks or Hooks(), device, accelerator)
     with _own_randomness(seed * run.world + run.rank, device):
         split = run.hooks.data(split)
         net.to(device)
         model = net if run.world == 1 else _distributed(net, accelerator)
-        optimiser = recipe.optimiser_of(net)
+        optimiser = optimiser or recipe.optimiser_of(net)
         read = read_on(device, split)
         for epoch in range(recipe.epochs):
             stats = _train_epoch(model, read, optimiser, epoch, run)

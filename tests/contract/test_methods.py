@@ -28,6 +28,12 @@ SCALED_DOWN: dict[str, Any] = {
     "checkpoints": 2,
     "steps": 3,
     "inner_steps": 2,
+    "rounds": 2,
+    "round_steps": 2,
+    "epochs": 2,
+    "draws": 1,
+    "adversary_steps": 2,
+    "training_adversary_steps": 2,
 }
 
 every_method = pytest.mark.parametrize("name", list(methods()))
