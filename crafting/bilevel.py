@@ -174,14 +174,15 @@ class BilevelMethod(Method):
             optimiser=turn.optimisers[k],
         )
         turn.nets[k].load_state_dict(agreed(turn.nets[k], ctx))
-        if ctx.accelerator is not None:
+        if ctx.accelerator is not None and ctx.world > 1:
             ctx.accelerator.free_memory()  # it would keep a wrapped net of every round
 
     def last_round(self, ctx: Context) -> Path | None:
         """The folder of the last round in `ctx.scratch`, if there is any."""
-        if ctx.scratch is None or not (folder := self._folder(ctx.scratch, ctx)).exists():
+        if ctx.scratch is None:
             return None
-        return _named(folder, _last(folder))
+        folder = self._folder(ctx.scratch, ctx)
+        return _named(folder, _last(folder)) if _rounds(folder) else None
 
     def _next(self, folder: Path, number: int, data: Split, ctx: Context) -> None:
         before, after, writes = _named(folder, number), folder / _UNFINISHED, ctx.rank == 0
@@ -260,7 +261,8 @@ def _recipe(rows: int, batch_size: int, lr: float) -> Recipe:
 def _begin(folder: Path, ctx: Context) -> None:
     """The folder holds its last complete round and nothing else, or an empty round 0."""
     if ctx.rank == 0:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(exist_ok=True, mode=0o700)
         shutil.rmtree(folder / _UNFINISHED, ignore_errors=True)
         for number in _rounds(folder)[:-1]:
             shutil.rmtree(_named(folder, number))

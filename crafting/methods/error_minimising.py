@@ -11,8 +11,9 @@ x + d is below lambda (Algorithm 1).
     em          each image has its own d; round after round it is refreshed from where it was
     em-class    a class has one d, the mean of what its images make of it by T steps, clipped
 
-A row that em's fit never saw, whose noise is not on this machine, or whose image is not of the size
-at which fit saw it, gets T steps from 0 against the surrogate as the last round left it.
+A row that em's fit never saw, whose noise is not on this machine, or whose image has not the size
+and channels with which fit saw it, gets T steps from 0 against the surrogate as the last round left
+it. While fit runs it needs room for two noises of every row, a byte for each number.
 
 **Departures** from the paper and its code:
 
@@ -45,6 +46,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from crafting.adversarial import PGD_STEP_COST
 from crafting.batch import Batch, Split
 from crafting.bilevel import BilevelMethod, RoundSplit, Turn, clipped, meet
 from crafting.descent import Walk, image_gradient
@@ -58,8 +60,6 @@ from crafting.training import Hooks, predict
 _CLASSES, _CLASS_FILE = "classes/noise", "classes.safetensors"
 _BATCH = 125
 _LONGEST_GRADIENT = 5.0  # as the code clips it
-_PASS_COST = 0.67
-"""Of a gradient with respect to images, relative to a step of training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +116,7 @@ class ErrorMinimising(BilevelMethod):
     def fit_epochs(self) -> int:
         """Epochs that take as long as the steps on the noise in all rounds; the surrogate's own
         training is short beside them."""
-        return max(1, round(self.rounds * self.data_share * self.steps * _PASS_COST))
+        return max(1, round(self.rounds * self.data_share * self.steps * PGD_STEP_COST))
 
     def fit_key(self) -> dict[str, Any]:
         return {k: v for k, v in super().fit_key().items() if k != "onesided"}
@@ -286,7 +286,8 @@ def _digests(batch: Batch, ctx: Context) -> list[bytes]:
 def _kept(bank: NoiseBank | None, batch: Batch, ctx: Context) -> tuple[Tensor, Tensor]:
     """The noises (B,C,H,W) that a bank has for these rows, and for which (B,) it has any."""
     if bank is None:
-        return torch.zeros_like(batch.x), torch.zeros(len(batch.x), dtype=torch.bool)
+        none = torch.zeros(len(batch.x), dtype=torch.bool, device=batch.x.device)
+        return torch.zeros_like(batch.x), none
     noise, known = bank.noise(_digests(batch, ctx), tuple(batch.x.shape[1:]))
     return noise.to(batch.x.device), known.to(batch.x.device)
 

@@ -43,13 +43,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crafting.adversarial import PGD_STEP_COST, LinfBall, in_eval_mode, pgd
+from crafting.adversarial import PGD_STEP_COST, LinfBall, pgd
 from crafting.batch import Batch, Split
 from crafting.bilevel import BilevelMethod, RoundSplit, Turn
 from crafting.descent import Walk, image_gradient
 from crafting.method import Context, Crafter, State
 from crafting.moves import LARGEST_SHIFT, move
-from crafting.nets import Net
+from crafting.nets import Net, for_crafting
 from crafting.registry import register
 from crafting.training import Hooks, cross_entropy
 
@@ -120,8 +120,8 @@ class RobustErrorMinimising(BilevelMethod):
     def play(self, turn: Turn, data: Split, ctx: Context) -> bool:
         """One epoch of every surrogate, against noise made for it on the way."""
         decayed = sum(turn.number >= self.epochs * at for at in _DECAYS)
-        for k, net in enumerate(turn.nets):
-            hooks = Hooks(loss=self._training_loss(net, turn.nets))
+        for k in range(len(turn.nets)):
+            hooks = Hooks(loss=self._training_loss(turn.nets, k))
             shown = RoundSplit(data, turn.number)
             self.train(turn, k, shown, hooks, ctx, self.lr * 0.1**decayed)
         return False
@@ -159,9 +159,9 @@ class RobustErrorMinimising(BilevelMethod):
     ) -> Tensor:
         """The gradient with respect to x of the loss at t(x) + what disturbs it, held as it is."""
         with torch.no_grad():
-            moved = moved_exactly(x, moves)
+            moved = move(x, moves)
         held = self.disturbed(net, moved, y, draw, stream) - moved
-        return image_gradient(lambda x: losses(net, moved_exactly(x, moves) + held, y), x)
+        return image_gradient(lambda x: losses(net, move(x, moves) + held, y), x)
 
     def disturbed(self, net: Net, x: Tensor, y: Tensor, draw: Draw, stream: str) -> Tensor:
         """What the noise must cope with: here the worst that the adversary finds around x."""
@@ -173,17 +173,23 @@ class RobustErrorMinimising(BilevelMethod):
         return x.new_zeros(())
 
     def _training_loss(
-        self, net: Net, nets: Sequence[Net]
+        self, nets: Sequence[Net], k: int
     ) -> Callable[[nn.Module, Tensor, Tensor], Tensor]:
         def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-            draw = drawn_from_torch(x)
-            with in_eval_mode(nn.ModuleList(nets)):
-                noisy = self.minimised(nets, x, y, draw)
-            moved = moved_exactly(noisy, whole_pixels(draw("moves", (3,)), x))
-            worst = pgd(net, moved, y, ball=self.ball, steps=self.training_adversary_steps)
-            return cross_entropy(model, worst, y) + self.regulariser(net, x)
+            with torch.autocast(x.device.type, enabled=False):
+                worst = self._worst(nets, k, x, y)
+            return cross_entropy(model, worst, y) + self.regulariser(nets[k], x)
 
         return loss
+
+    def _worst(self, nets: Sequence[Net], k: int, x: Tensor, y: Tensor) -> Tensor:
+        """What net k is to learn from: noisy images, moved, where its adversary leads them."""
+        draw = drawn_from_torch(x)
+        # Folding anew at each step costs less than one of its many passes saves.
+        frozen = [for_crafting(net, x.device) for net in nets]
+        noisy = self.minimised(frozen, x, y, draw)
+        moved = move(noisy, whole_pixels(draw("moves", (3,)), x))
+        return pgd(frozen[k], moved, y, ball=self.ball, steps=self.training_adversary_steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,12 +233,6 @@ def whole_pixels(drawn: Tensor, x: Tensor) -> Tensor:
     most = sides.round()
     places = ((drawn[:, :2] + 1) / 2 * (2 * most + 1)).floor().minimum(2 * most)
     return torch.cat([(places - most) / sides, drawn[:, 2:]], 1)
-
-
-def moved_exactly(x: Tensor, moves: Tensor) -> Tensor:
-    """Each image moved, in float32 whatever precision nets compute in."""
-    with torch.autocast(x.device.type, enabled=False):
-        return move(x, moves)
 
 
 def drawn_from_torch(x: Tensor) -> Draw:

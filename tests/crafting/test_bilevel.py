@@ -26,9 +26,9 @@ from crafting.methods.robust_error_minimising import (
     RobustErrorMinimising,
     StableErrorMinimising,
     drawn_from_torch,
-    moved_exactly,
     whole_pixels,
 )
+from crafting.moves import move
 from crafting.nets import Net, build, for_crafting
 from crafting.noisebank import NoiseBank
 from crafting.registry import methods
@@ -337,7 +337,7 @@ def test_crops_move_by_whole_pixels_to_every_place() -> None:
     assert torch.allclose(shifts, shifts.round(), atol=1e-5)
     assert sorted({int(s) for s in shifts[:, 0].round()}) == [-2, -1, 0, 1, 2]
     assert sorted({int(s) for s in shifts[:, 1].round()}) == [-3, -2, -1, 0, 1, 2, 3]
-    moved = moved_exactly(x, moves)
+    moved = move(x, moves)
     for k in range(20):
         down, across = (int(s) for s in shifts[k].round())
         crop = F.pad(x[k], (3, 3, 2, 2))[:, 2 + down : 18 + down, 3 + across : 27 + across]
@@ -356,8 +356,8 @@ def test_the_gradient_is_pulled_back_from_where_the_adversary_stands(
     torch.manual_seed(5)
     found = method.pulled_back(net, x, y, moves, drawn_from_torch(x), "0-0")
     torch.manual_seed(5)
-    worst = method.disturbed(net, moved_exactly(x, moves), y, drawn_from_torch(x), "0-0")
-    assert losses(net, worst, y).mean() > losses(net, moved_exactly(x, moves), y).mean()
+    worst = method.disturbed(net, move(x, moves), y, drawn_from_torch(x), "0-0")
+    assert losses(net, worst, y).mean() > losses(net, move(x, moves), y).mean()
     at_worst = image_gradient(lambda x: F.cross_entropy(net(x), y, reduction="none"), worst)
     shifts = (moves[:, :2] * 2).round().int()
     for k in range(12):  # back to where each pixel came from
@@ -377,7 +377,7 @@ def test_a_step_goes_against_the_sum_over_draws(net: Net, batch: Batch) -> None:
     moves = [whole_pixels(table[f"moves-0-{j}"], x) for j in range(3)]
 
     def total(x: Tensor) -> Tensor:
-        moved = [moved_exactly(x, each) for each in moves]
+        moved = [move(x, each) for each in moves]
         return sum(F.cross_entropy(net(m), y, reduction="none") for m in moved)  # type: ignore[return-value]
 
     expected = (x - image_gradient(total, x).sign() / 255).clamp(0, 1)
@@ -455,7 +455,7 @@ def test_dar_is_part_of_what_the_surrogate_descends(batch: Batch) -> None:
         net = build("vgg-w16", 3, 16, seed=0)
         method: MinMaxMin = tiny("min-max-min", weight=weight, dar="code")
         torch.manual_seed(0)
-        found.append(method._training_loss(net, [net])(net.train(), batch.x, batch.labels()))
+        found.append(method._training_loss([net], 0)(net.train(), batch.x, batch.labels()))
     with torch.no_grad():  # of a net that has met the protected images
         expected = 2 * availability(net.eval()(batch.x), "code").mean()
     assert torch.isclose(found[1] - found[0], expected, rtol=1e-3)
