@@ -3,10 +3,10 @@
 Huang, Ma, Erfani, Bailey, Wang: "Unlearnable Examples: Making Personal Data Unexploitable",
 ICLR 2021, arXiv 2101.04898. Reference code: Unlearnable-Examples at f347155.
 
-    min_theta  min_{|d_i| <= E}  mean_i CE(f_theta(x_i + d_i), y_i)          (Eq. 3, 4)
+    min_theta  min_{|d_i| <= E}  mean_i CE(f_theta(x_i + d_i), y_i)
 
 by rounds of M steps of SGD on theta and then T signed steps on every d, until theta's error on
-x + d is below lambda (Algorithm 1).
+x + d is below lambda.
 
     em          each image has its own d; round after round it is refreshed from where it was
     em-class    a class has one d, the mean of what its images make of it by T steps, clipped
