@@ -97,16 +97,17 @@ def pgd(
     steps: int,
     step: float | None = None,
     loss: Loss = cross_entropy,
+    start: Tensor | None = None,
 ) -> Tensor:
     """Images (B,C,H,W) in [0,1] within `ball` of x that `steps` steps uphill made worse for `net`.
 
     step: of each, in the unit of the ball's radius; all together reach two radii unless it is
-    given. No parameter gets a gradient, and the net is in the mode it was in. x is float32 in
-    [0,1] and stays as it is.
+    given. start: differences (B,C,H,W) to start from, by default drawn from torch. No parameter
+    gets a gradient, and the net is in the mode it was in. x is float32 in [0,1] and stays as it is.
     """
     step = _REACH * ball.radius / steps if step is None else step
     clean = x.detach()
-    worse = _within(clean, ball.drawn(clean), ball)
+    worse = _within(clean, ball.drawn(clean) if start is None else start, ball)
     with in_eval_mode(net):
         for _ in range(steps):
             gradient = image_gradient(lambda images: loss(net, images, y), worse)

@@ -43,7 +43,9 @@ class Context:
     resize to; seed and row_key are secret: row_key gives a row's digest, which depends on its image
     bytes and label but not on its place; target_map[y] is the class that class y is pulled towards,
     where the owner chose one; fit_share is the share of the source's rows that the split handed to
-    fit holds; progress(done, total) tells how far fit has come.
+    fit holds; scratch: a folder that fit and crafting share, and all ranks see, for what is too
+    large for a State, made (0700) by the method that uses it; progress(done, total) tells how far
+    fit has come.
     """
 
     num_classes: int

@@ -170,7 +170,7 @@ def trained(
 
     def keep(epoch: int, stats: EpochStats) -> None:
         if epoch in kept_at:
-            kept.append(_agreed(net, ctx))
+            kept.append(agreed(net, ctx))
         ctx.progress(epoch, recipe.epochs)
 
     train(
@@ -240,7 +240,7 @@ def inside(state: State, folder: str) -> State:
     return {name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)}
 
 
-def _agreed(net: Net, ctx: Context) -> State:
+def agreed(net: Net, ctx: Context) -> State:
     """A copy of the weights on CPU, the first rank's: BatchNorm's running statistics differ."""
     copies = {name: value.detach().clone() for name, value in net.state_dict().items()}
     if ctx.accelerator is not None and ctx.world > 1:

@@ -192,6 +192,7 @@ def train(
     hooks: Hooks | None = None,
     accelerator: Accelerator | None = None,
     on_epoch: Callable[[int, EpochStats], None] | None = None,
+    optimiser: Optimizer | None = None,
     keeper: snapshot.Keeper | None = None,
 ) -> Predictor:
     """`net` is trained in place; returned is what predicts, which is `net` unless a hook says else.
@@ -201,7 +202,8 @@ def train(
     every batch, and all end with the same parameters (running statistics are each rank's own).
     on_epoch(epoch, stats) is called after every epoch, counted from 1, with the net in training
     mode. After that, where there is a keeper, it is given what the same call goes on from another
-    time; hooks must hold nothing of their own then. ValueError if there are too few rows.
+    time; hooks must hold nothing of their own then. optimiser: of the net's parameters on `device`,
+    as an earlier training left it; a new one by default. ValueError if there are too few rows.
     """
     assert keeper is None or accelerator is None, "running statistics are each rank's own"
     run = _run(recipe, hooks or Hooks(), device, accelerator)
@@ -209,7 +211,7 @@ def train(
         split = run.hooks.data(split)
         net.to(device)
         model = net if run.world == 1 else _distributed(net, accelerator)
-        optimiser = recipe.optimiser_of(net)
+        optimiser = optimiser or recipe.optimiser_of(net)
         read = read_on(device, split)
         kept = None if keeper is None else keeper.load()
         done = 0 if kept is None else snapshot.restore(kept, net, optimiser, device)

@@ -40,6 +40,7 @@ def context(rank: Rank, survey: Survey) -> Context:
         rank=rank.rank,
         world=rank.world,
         accelerator=rank.accelerator,
+        scratch=rank.workdir.scratch(plan.fit_key()),
         target_map=None if plan.target_map is None else tuple(plan.target_map),
         progress=rank.tell,
     )

@@ -8,6 +8,7 @@ pairs/KEY.npy        rows that victims train on        published/          relea
 private/             clean and difference pictures     release/            what is published
 seconds.json         how long each stage took          progress/           how far workers are
 verification.json    the plan of `verify RELEASE`      comparison.json     what `compare` found
+scratch/KEY/         what fit keeps for crafting here: secret
 """
 
 from __future__ import annotations
@@ -100,6 +101,11 @@ class Workdir:
 
     def state(self, key: str) -> Path:
         return self.path / "state" / key
+
+    def scratch(self, key: str) -> Path:
+        """Where the method whose State has this key may keep what never leaves this machine; it
+        makes the folder itself, for its owner alone."""
+        return self.path / "scratch" / key
 
     def shards(self, key: str) -> Path:
         return self.path / "shards" / key

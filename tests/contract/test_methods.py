@@ -32,6 +32,12 @@ SCALED_DOWN: dict[str, Any] = {
     "nets": "vgg-w16,resnet10-w16",
     "seeds": 1,
     "robust_steps": 1,
+    "rounds": 2,
+    "round_steps": 2,
+    "epochs": 2,
+    "draws": 1,
+    "adversary_steps": 2,
+    "training_adversary_steps": 2,
 }
 
 MIXTURES = ("tap+random-noise", "random-noise+sep-fa-mi")

@@ -1,0 +1,198 @@
+"""Noise that robust nets get right, and how these nets are made, against their definitions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from crafting.batch import Batch, PixelSplit
+from crafting.bilevel import BilevelMethod
+from crafting.descent import image_gradient
+from crafting.method import Context
+from crafting.methods.min_max_min import MinMaxMin, availability
+from crafting.methods.robust_error_minimising import (
+    RobustErrorMinimising,
+    StableErrorMinimising,
+    drawn_from_torch,
+    whole_pixels,
+)
+from crafting.moves import move
+from crafting.nets import Net, build, for_crafting
+from crafting.registry import methods
+
+ROBUST = ["rem", "sem", "min-max-min"]
+
+
+def tiny(name: str, **changes: Any) -> Any:
+    small = {"epochs": 3, "steps": 3, "draws": 1, "batch_size": 16}
+    small |= {"adversary_steps": 1, "training_adversary_steps": 1}
+    return replace(methods()[name].quick, **(small | changes))
+
+
+@pytest.fixture
+def batch(split: PixelSplit) -> Batch:
+    return next(split.batches(12))
+
+
+@pytest.fixture
+def net() -> Net:
+    return for_crafting(build("vgg-w16", 3, 16, seed=0), torch.device("cpu"))
+
+
+def losses(net: Net, x: Tensor, y: Tensor) -> Tensor:
+    with torch.no_grad():
+        return F.cross_entropy(net(x), y, reduction="none")
+
+
+def test_crops_move_by_whole_pixels_to_every_place() -> None:
+    x = torch.rand(400, 3, 16, 24)
+    torch.manual_seed(0)
+    drawn = 2 * torch.rand(400, 3) - 1
+    moves = whole_pixels(drawn, x)
+    shifts = moves[:, :2] * torch.tensor([2.0, 3.0])
+    assert torch.allclose(shifts, shifts.round(), atol=1e-5)
+    assert sorted({int(s) for s in shifts[:, 0].round()}) == [-2, -1, 0, 1, 2]
+    assert sorted({int(s) for s in shifts[:, 1].round()}) == [-3, -2, -1, 0, 1, 2, 3]
+    moved = move(x, moves)
+    for k in range(20):
+        down, across = (int(s) for s in shifts[k].round())
+        crop = F.pad(x[k], (3, 3, 2, 2))[:, 2 + down : 18 + down, 3 + across : 27 + across]
+        crop = crop.flip(-1) if drawn[k, 2] > 0 else crop
+        assert torch.allclose(moved[k], crop, atol=1e-5)
+
+
+def test_the_gradient_is_pulled_back_from_where_the_adversary_stands(
+    batch: Batch, in_float32: None
+) -> None:
+    net = for_crafting(build("vgg-w16", 3, 16, seed=0), torch.device("cpu"))
+    method: RobustErrorMinimising = tiny("rem", adversary_steps=3)
+    x, y = batch.x, batch.labels()
+    drawn = torch.rand(12, 3, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    moves = whole_pixels(drawn, x)
+    torch.manual_seed(5)
+    found = method.pulled_back(net, x, y, moves, drawn_from_torch(x), "0-0")
+    torch.manual_seed(5)
+    worst = method.disturbed(net, move(x, moves), y, drawn_from_torch(x), "0-0")
+    assert losses(net, worst, y).mean() > losses(net, move(x, moves), y).mean()
+    at_worst = image_gradient(lambda x: F.cross_entropy(net(x), y, reduction="none"), worst)
+    shifts = (moves[:, :2] * 2).round().int()
+    for k in range(12):  # back to where each pixel came from
+        back = at_worst[k].flip(-1) if drawn[k, 2] > 0 else at_worst[k]
+        down, across = shifts[k].tolist()
+        wide = torch.zeros(3, 20, 20)
+        wide[:, 2 + down : 18 + down, 2 + across : 18 + across] = back
+        assert torch.allclose(found[k], wide[:, 2:18, 2:18], atol=1e-6, rtol=1e-3)
+
+
+def test_a_step_goes_against_the_sum_over_draws(net: Net, batch: Batch) -> None:
+    method = tiny("min-max-min", steps=1, draws=3, step_levels=1.0)
+    x, y = batch.x, batch.labels()
+    table = {f"moves-0-{j}": torch.rand(12, 3) * 2 - 1 for j in range(3)}
+    table["start"] = torch.zeros_like(x)
+    made = method.minimised([net], x, y, lambda stream, shape: table[stream])
+    moves = [whole_pixels(table[f"moves-0-{j}"], x) for j in range(3)]
+
+    def total(x: Tensor) -> Tensor:
+        moved = [move(x, each) for each in moves]
+        return sum(F.cross_entropy(net(m), y, reduction="none") for m in moved)  # type: ignore[return-value]
+
+    expected = (x - image_gradient(total, x).sign() / 255).clamp(0, 1)
+    assert (made == expected).float().mean() > 0.99  # signs of sums that are nearly 0
+
+
+def test_sem_draws_evenly_within_the_radius(net: Net) -> None:
+    method: StableErrorMinimising = tiny("sem", adversary_levels=3.0)
+    x = torch.full((8, 3, 16, 16), 0.5)
+    torch.manual_seed(0)
+    levels = (method.disturbed(net, x, x, drawn_from_torch(x), "0-0") - x) * 255
+    assert levels.abs().max() <= 3.001
+    assert levels.abs().max() > 2.95
+    assert levels.mean().abs() < 0.1
+    assert (levels.abs() < 1.5).float().mean() == pytest.approx(0.5, abs=0.03)
+
+
+@pytest.mark.parametrize("name", ROBUST)
+def test_crafted_images_are_learnt_already(
+    name: str, split: PixelSplit, ctx: Context, batch: Batch
+) -> None:
+    method: RobustErrorMinimising = tiny(name, epochs=2)
+    state = method.fit(split, ctx)
+    method = replace(method, steps=6, draws=2)
+    crafted = method.budget.project(method.crafter(state, ctx)(batch), batch.x)
+    (net,) = method.frozen(state, ctx)
+    y = batch.labels()
+    assert losses(net, crafted, y).mean() < losses(net, batch.x, y).mean()
+
+
+@pytest.mark.parametrize("name", ROBUST)
+@pytest.mark.parametrize("levels", [0.0, 8.0, math.nan])
+def test_an_adversary_as_strong_as_the_noise_is_refused(name: str, levels: float) -> None:
+    with pytest.raises(ValueError, match="below 8, such as 4"):
+        tiny(name, adversary_levels=levels)
+
+
+def test_papers_train_with_their_own_figures() -> None:
+    paper = methods()["rem"].paper
+    assert isinstance(paper, RobustErrorMinimising)
+    assert paper.passes == 550
+    assert methods()["sem"].paper.passes == 50
+    assert methods()["min-max-min"].paper.passes == 50
+
+
+def test_availability_is_its_formula() -> None:
+    """softmax of log([6,3,1]/10) is .6, .3, .1: its differences from 1/3 have squares that sum to
+    .46 - 1/3."""
+    logits = torch.tensor([[6.0, 3.0, 1.0], [2.0, 2.0, 2.0]]).log()
+    square = 0.46 - 1 / 3
+    paper, code = availability(logits), availability(logits, "code")
+    assert paper.tolist() == pytest.approx([square / 3, 0.0], abs=1e-6)
+    assert code.tolist() == pytest.approx([math.sqrt(square), 0.0], abs=1e-5)
+
+
+def test_the_regulariser_evens_clean_images_out_and_leaves_statistics_alone(
+    batch: Batch, net: Net
+) -> None:
+    plain = build("vgg-w16", 3, 16, seed=0).train()
+    statistics = {name: value.clone() for name, value in plain.named_buffers()}
+    method: MinMaxMin = tiny("min-max-min", weight=3.0)
+    found = method.regulariser(plain, batch.x)
+    with torch.no_grad():
+        expected = 3 * availability(plain.eval()(batch.x)).mean()
+    assert torch.isclose(found.detach(), expected)
+    found.backward()  # type: ignore[no-untyped-call]
+    assert plain.head.weight.grad is not None
+    assert plain.head.weight.grad.any()
+    assert all(torch.equal(statistics[n], value) for n, value in plain.named_buffers())
+
+
+def test_dar_is_part_of_what_the_surrogate_descends(batch: Batch) -> None:
+    found = []
+    for weight in (0.0, 2.0):
+        net = build("vgg-w16", 3, 16, seed=0)
+        method: MinMaxMin = tiny("min-max-min", weight=weight, dar="code")
+        torch.manual_seed(0)
+        found.append(method._training_loss([net], 0)(net.train(), batch.x, batch.labels()))
+    with torch.no_grad():  # of a net that has met the protected images
+        expected = 2 * availability(net.eval()(batch.x), "code").mean()
+    assert torch.isclose(found[1] - found[0], expected, rtol=1e-3)
+
+
+def test_a_second_surrogate_is_trained_and_asked(
+    split: PixelSplit, ctx: Context, batch: Batch
+) -> None:
+    one: BilevelMethod = tiny("min-max-min", epochs=1)
+    two: BilevelMethod = tiny("min-max-min", epochs=1, second_surrogate="resnet10-w16")
+    state = two.fit(split, ctx)
+    assert [type(net.head) for net in two.frozen(state, ctx)] == [torch.nn.Linear] * 2
+    assert {name.split("/")[0] for name in state} == {"surrogate-0", "surrogate-1"}
+    assert two.passes == 2 * one.passes
+    crafted = two.crafter(state, ctx)(batch)
+    assert not torch.equal(crafted, one.crafter(state, ctx)(batch))
+    with pytest.raises(ValueError, match="resnet10-w16"):
+        tiny("min-max-min", second_surrogate="resnet10-w61")
