@@ -28,6 +28,7 @@ SCALED_DOWN: dict[str, Any] = {
     "checkpoints": 2,
     "steps": 3,
     "inner_steps": 2,
+    "validation": 6,
 }
 
 every_method = pytest.mark.parametrize("name", list(methods()))
