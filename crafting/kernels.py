@@ -109,15 +109,16 @@ class Wide:
 
     def kernel(self, x: Tensor, other: Tensor) -> Tensor:
         """The tangent kernel (A,B) float64 of images (A,C,H,W) and (B,C,H,W) in [0,1]."""
-        pairs = Pairs.of(x.double(), other.double())
         if self.kind == "fnn":
-            pairs = pairs.flattened()
+            pairs = Pairs.of(
+                *(images.double().flatten(1)[..., None, None] for images in (x, other))
+            )
             for _ in range(self.depth):
                 pairs = self._linear(pairs).activated(self.activation)
             return self._linear(pairs).kernel()
-        for _ in range(2):
-            pairs = self._linear(pairs.windows(5, 2)).activated(self.activation)
-        pairs = pairs.flattened()
+        pairs = Pairs.of(*(_patches(images.double(), 5, 2) for images in (x, other)))
+        pairs = self._linear(pairs).activated(self.activation)
+        pairs = self._linear(pairs.windows(5, 2)).activated(self.activation).flattened()
         for _ in range(3):
             pairs = self._linear(pairs)
         return pairs.kernel()
@@ -182,12 +183,23 @@ def _divided(values: Tensor, rate: float) -> Tensor:
 
 
 def _windows(values: Tensor, size: int, stride: int) -> Tensor:
-    """(...,H,W) to (...,ceil(H/stride),ceil(W/stride)); an odd zero goes to the right and below."""
+    """(...,H,W) to (...,ceil(H/stride),ceil(W/stride))."""
     height, width = values.shape[-2:]
-    tall, wide = (max(size - 1 - (length - 1) % stride, 0) for length in (height, width))
-    padded = F.pad(
-        values.reshape(-1, 1, height, width),
-        (wide // 2, wide - wide // 2, tall // 2, tall - tall // 2),
-    )
-    means = F.avg_pool2d(padded, size, stride)
+    framed = _framed(values.reshape(-1, 1, height, width), size, stride)
+    means = F.avg_pool2d(framed, size, stride)
     return means.reshape(*values.shape[:-2], *means.shape[-2:])
+
+
+def _patches(x: Tensor, size: int, stride: int) -> Tensor:
+    """(A,C,H,W) to (A,C*size*size,h,w): what each window holds, as the channels of its place. The
+    products of single pixels, of all pairs of images, would be many times as many numbers."""
+    framed = _framed(x, size, stride)
+    height, width = ((length - size) // stride + 1 for length in framed.shape[-2:])
+    return F.unfold(framed, size, stride=stride).view(len(x), -1, height, width)
+
+
+def _framed(x: Tensor, size: int, stride: int) -> Tensor:
+    """With the zeros around that windows need to be ceil(H/stride) x ceil(W/stride); of an odd
+    number one more to the right and below."""
+    tall, wide = (max(size - 1 - (length - 1) % stride, 0) for length in x.shape[-2:])
+    return F.pad(x, (wide // 2, wide - wide // 2, tall // 2, tall - tall // 2))

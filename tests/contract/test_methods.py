@@ -29,6 +29,7 @@ SCALED_DOWN: dict[str, Any] = {
     "steps": 3,
     "inner_steps": 2,
     "validation": 6,
+    "every": 1,
     "clusters": 3,
     "generator_epochs": 2,
     "generator_blocks": 1,

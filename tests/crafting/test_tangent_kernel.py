@@ -23,7 +23,7 @@ Contexts = Callable[..., Context]
 
 
 def _ntga(**changes: Any) -> TangentKernel:
-    method = replace(methods()["ntga"].quick, validation=12, **changes)
+    method = replace(methods()["ntga"].paper, validation=12, **changes)
     assert isinstance(method, TangentKernel)
     return method
 
