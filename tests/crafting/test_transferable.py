@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from crafting.adversarial import in_eval_mode
 from crafting.batch import Batch, PixelSplit
-from crafting.contrastive import cropped, nt_xent, view
+from crafting.contrastive import Contrast, cropped, nt_xent, view
 from crafting.method import Context
 from crafting.methods import transferable
 from crafting.methods.transferable import TransferableNoise, _Learning, discriminant, mixed
@@ -132,9 +133,10 @@ def test_noise_helps_a_net_to_tell_the_views_of_an_image(split: PixelSplit, ctx:
 
         def loss(noise: Tensor) -> float:
             torch.manual_seed(1)
-            with torch.no_grad():
-                losses = [learning._objective(net, noise, batch).item() for _ in range(20)]
-            return sum(losses)
+            x = (batch.x + mixed(noise, batch, ctx)).clamp(0, 1)
+            with torch.no_grad(), in_eval_mode(net):
+                views = [learning.augment(x, batch.labels()) for _ in range(20)]
+                return sum(Contrast.loss(learning, net, *each).item() for each in views)
 
         before = loss(learning.noise)
         learning._improve(net)
