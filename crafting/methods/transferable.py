@@ -28,12 +28,15 @@ that were not there the paper interpolates the noise of two that were, d = a d_i
 4. Of the paper's SimCLR, MoCo and SimSiam here is SimCLR (crafting/contrastive.py).
 5. Noise is learnt at net size and stretched to each image; images of one channel get its mean over
    colours.
-6. `quick` takes fewer epochs, steps of two levels and smaller batches.
+6. `quick` is that: contrast=0 and spread=held, in fewer epochs, steps of two levels and smaller
+   batches. Its noise is class-wise, since all prototypes of a class reach the same corners.
 
 Every rank learns from the whole split by itself and takes the first's prototypes.
 
 **Expected** of the paper, ResNet-18 on CIFAR-10 at linf:8: 10.7 % test accuracy, and 52.4 % after
-training without labels by SimCLR. Of `quick`: not measured yet.
+training without labels by SimCLR. Of `quick`, vgg-w16 on 5,000 rows of CIFAR-10 (clean 69.9 %, one
+seed): 8.6 %, fitted in 3 seconds. On 1,500 rows (clean 52.8 %), with spread=learnt: contrast=1 at
+separability=0.1 51.3 %, contrast=0 55.8 %: the equation as written did not protect so few.
 """
 
 from __future__ import annotations
@@ -102,8 +105,8 @@ class TransferableNoise(Method):
             raise ValueError(f"tue temperature is above 0, not {self.temperature:g}")
 
     @property
-    def surrogate_name(self) -> str:
-        return self.surrogate
+    def surrogate_name(self) -> str | None:
+        return self.surrogate if self.contrast > 0 else None
 
     @property
     def fit_epochs(self) -> int:
@@ -291,6 +294,8 @@ register(
         surrogate_epochs=10,
         batch_size=256,
         prototypes=4,
+        contrast=0.0,
+        spread="held",
         every=5,
         steps=5,
         step_levels=2.0,

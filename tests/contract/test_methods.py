@@ -30,6 +30,7 @@ SCALED_DOWN: dict[str, Any] = {
     "inner_steps": 2,
     "validation": 6,
     "every": 1,
+    "contrast": 1.0,
     "clusters": 3,
     "generator_epochs": 2,
     "generator_blocks": 1,

@@ -21,7 +21,14 @@ Contexts = Callable[..., Context]
 
 
 def _tue(**changes: Any) -> TransferableNoise:
-    tiny = {"surrogate_epochs": 2, "every": 1, "steps": 2, "batch_size": 24}
+    tiny = {
+        "contrast": 1.0,
+        "spread": "learnt",
+        "surrogate_epochs": 2,
+        "every": 1,
+        "steps": 2,
+        "batch_size": 24,
+    }
     method = replace(methods()["tue"].quick, **(tiny | changes))
     assert isinstance(method, TransferableNoise)
     return method
