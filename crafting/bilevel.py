@@ -168,7 +168,7 @@ class BilevelMethod(Method):
             accelerator=ctx.accelerator,
             optimiser=turn.optimisers[k],
         )
-        turn.nets[k].load_state_dict(agreed(turn.nets[k], ctx))
+        turn.nets[k].load_state_dict(agreed(turn.nets[k].state_dict(), ctx))
         if ctx.accelerator is not None and ctx.world > 1:
             ctx.accelerator.free_memory()  # it would keep a wrapped net of every round
 

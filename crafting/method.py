@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -128,6 +128,11 @@ class Method(ABC):
     def fit_key(self) -> dict[str, Any]:
         """The options that `fit` reads: where they are equal, a State can be used again."""
         return {"method": type(self).__name__} | asdict(self) | {"budget": str(self.budget)}
+
+    def published(self, settings: Mapping[str, str]) -> dict[str, str]:
+        """How a manifest writes these settings of it: as they were typed, but for files, which it
+        tells by name and content, not by where they lie."""
+        return dict(settings)
 
     @property
     def passes(self) -> int:

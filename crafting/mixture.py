@@ -29,7 +29,7 @@ linf:8 and l2:1: 5.05 and 81.54 %. quick: not measured yet.
 from __future__ import annotations
 
 import string
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar, get_args
 
@@ -113,6 +113,13 @@ class Mixture(Method):
             for option, value in method.options().items()
         }
 
+    def published(self, settings: Mapping[str, str]) -> dict[str, str]:
+        return {
+            f"{name}.{option}": value
+            for name, method in self.parts
+            for option, value in method.published(of_part(name, settings)).items()
+        }
+
     def fit_key(self) -> dict[str, Any]:
         fitted = [method for method in self._methods if method.has_fit]
         return {"mixture": [method.fit_key() for method in fitted]}
@@ -140,6 +147,12 @@ class Mixture(Method):
             return batch.x
 
         return craft
+
+
+def of_part(name: str, settings: Mapping[str, str]) -> dict[str, str]:
+    """Those of the settings of a mixture that are of the part called `name`, as its own."""
+    prefix = f"{name}."
+    return {k.removeprefix(prefix): v for k, v in settings.items() if k.startswith(prefix)}
 
 
 def mix(parts: Iterable[tuple[str, Method]]) -> Mixture:

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from crafting.budget import Budget, Sum
 from crafting.method import Method
-from crafting.mixture import Mixture, mix
+from crafting.mixture import Mixture, mix, of_part
 
 T = TypeVar("T")
 Preset = Literal["paper", "quick"]
@@ -86,7 +86,7 @@ def configure(
             raise ValueError(f"method {name} has no option {key!r}: {nearest(key, known)}")
     budgets = _divided(name, method, budget)
     return mix(
-        (part, _configured(part, own, budgets[part], _of_part(part, written)))
+        (part, _configured(part, own, budgets[part], of_part(part, written)))
         for part, own in method.parts
     )
 
@@ -99,11 +99,6 @@ def _configured(
         _check_budget(name, method, budget)
         changes["budget"] = budget
     return replace(method, **changes)
-
-
-def _of_part(name: str, settings: Mapping[str, str]) -> dict[str, str]:
-    prefix = f"{name}."
-    return {k.removeprefix(prefix): v for k, v in settings.items() if k.startswith(prefix)}
 
 
 def _divided(name: str, mixture: Mixture, budget: Budget | None) -> Mapping[str, Budget | None]:

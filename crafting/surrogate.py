@@ -170,7 +170,7 @@ def trained(
 
     def keep(epoch: int, stats: EpochStats) -> None:
         if epoch in kept_at:
-            kept.append(agreed(net, ctx))
+            kept.append(agreed(net.state_dict(), ctx))
         ctx.progress(epoch, recipe.epochs)
 
     train(
@@ -240,9 +240,10 @@ def inside(state: State, folder: str) -> State:
     return {name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)}
 
 
-def agreed(net: Net, ctx: Context) -> State:
-    """A copy of the weights on CPU, the first rank's: BatchNorm's running statistics differ."""
-    copies = {name: value.detach().clone() for name, value in net.state_dict().items()}
+def agreed(values: State, ctx: Context) -> State:
+    """A copy of the tensors on CPU, the first rank's on every rank: those that did the same work
+    may differ in the last bits, and BatchNorm's running statistics are each rank's own."""
+    copies = {name: value.detach().clone() for name, value in values.items()}
     if ctx.accelerator is not None and ctx.world > 1:
         from accelerate.utils import broadcast
 

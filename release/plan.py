@@ -263,7 +263,8 @@ class ReleasePlan:
 
     def public_view(self) -> dict[str, Any]:
         """What a manifest may say: no seed, no path, no pin of clean rows, no target classes."""
-        return {name: getattr(self, name) for name in _PUBLIC}
+        view = {name: getattr(self, name) for name in _PUBLIC}
+        return view | {"settings": self.configured().published(self.settings)}
 
     def save(self, path: Path) -> None:
         from release.workdir import write_private

@@ -38,6 +38,12 @@ SCALED_DOWN: dict[str, Any] = {
     "draws": 1,
     "adversary_steps": 2,
     "training_adversary_steps": 2,
+    "validation": 6,
+    "every": 1,
+    "contrast": 1.0,
+    "clusters": 3,
+    "generator_epochs": 2,
+    "generator_blocks": 1,
 }
 
 MIXTURES = ("tap+random-noise", "random-noise+sep-fa-mi")

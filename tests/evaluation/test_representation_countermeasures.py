@@ -17,13 +17,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from crafting.batch import PixelSplit
+from crafting.contrastive import nt_xent, view
 from crafting.nets import Net, build
 from crafting.training import EpochStats, Hooks, Predictor, Recipe, predict, train
 from evaluation.countermeasures import Setting, parse
 from evaluation.countermeasures.knn import _CHUNK, _Vote
 from evaluation.countermeasures.ortho_proj import _logistic_weights, projected
 from evaluation.countermeasures.refit_head import features_of, fit_head
-from evaluation.countermeasures.simclr import nt_xent, view
 from evaluation.scoring import accuracy
 from evaluation.trial import Outcome, TrialSpec
 from evaluation.verify import Splits, run
@@ -287,12 +287,12 @@ def test_weights_of_torchvision_fit_its_nets(name: str, size: int, fit: float) -
     """vgg16 for large images, with 500 MB, goes by the same rules as the others."""
     from torchvision import models
 
-    from evaluation.countermeasures.finetune import _fitting
+    from crafting.weights import fitting
 
     with torch.device("meta"):
         theirs = models.get_model("vgg16_bn" if name == "vgg16" else name).state_dict()
         own = build(name, 4, size).body.state_dict()
-    assert fit <= len(_fitting(theirs, own)) / len(own) <= 1
+    assert fit <= len(fitting(theirs, own)) / len(own) <= 1
 
 
 @pytest.mark.parametrize(
@@ -308,17 +308,17 @@ def test_weights_of_torchvision_fit_its_nets(name: str, size: int, fit: float) -
     ],
 )
 def test_other_names_of_a_tensor_are_known(written: str, own: str) -> None:
-    from evaluation.countermeasures.finetune import _fitting
+    from crafting.weights import fitting
 
-    assert list(_fitting({written: torch.ones(2)}, {own: torch.zeros(2)})) == [own]
-    assert not _fitting({written: torch.ones(3)}, {own: torch.zeros(2)})
+    assert list(fitting({written: torch.ones(2)}, {own: torch.zeros(2)})) == [own]
+    assert not fitting({written: torch.ones(3)}, {own: torch.zeros(2)})
 
 
 def test_a_linear_layer_written_as_a_convolution_fits() -> None:
-    from evaluation.countermeasures.finetune import _fitting
+    from crafting.weights import fitting
 
     written = torch.arange(24.0).view(2, 3, 2, 2)
-    found = _fitting({"pre_logits.fc1.weight": written}, {"classifier.0.weight": torch.ones(2, 12)})
+    found = fitting({"pre_logits.fc1.weight": written}, {"classifier.0.weight": torch.ones(2, 12)})
     assert torch.equal(found["classifier.0.weight"], written.view(2, 12))
 
 
@@ -419,7 +419,7 @@ def test_simclr_changes_the_body_and_its_projection_from_the_first_step(
 ) -> None:
     made = torch.nn.Linear(64, 128)
     before = made.weight.clone()
-    monkeypatch.setattr("evaluation.countermeasures.simclr._projection", lambda features: made)
+    monkeypatch.setattr("crafting.contrastive.projection_head", lambda features: made)
     victim, _ = tried("simclr", coloured(100, 1), recipe=replace(RECIPE, epochs=1))
     assert not torch.equal(victim.body[0][0].weight, net().body[0][0].weight)  # type: ignore[index]
     assert not torch.equal(made.weight, before)
@@ -495,12 +495,12 @@ def test_views_change_brightness_contrast_saturation_and_hue_within_bounds() -> 
 def test_hues_turn_as_in_torchvision() -> None:
     from torchvision.transforms.v2.functional import adjust_hue
 
-    from evaluation.countermeasures.simclr import _turned
+    from crafting.contrastive import turned
 
     x = torch.tensor([0.5, 0.45, 0.4])[:, None, None].expand(2, 3, 2, 2)
-    found = _turned(x, torch.tensor([0.1, -0.1]))
-    for image, turned in zip(found, (0.1, -0.1), strict=True):
-        assert (image - adjust_hue(x[0], turned)).abs().max() < 0.05
+    found = turned(x, torch.tensor([0.1, -0.1]))
+    for image, by in zip(found, (0.1, -0.1), strict=True):
+        assert (image - adjust_hue(x[0], by)).abs().max() < 0.05
 
 
 def test_a_view_of_one_channel_stays_one() -> None:
@@ -509,8 +509,8 @@ def test_a_view_of_one_channel_stays_one() -> None:
 
 def test_saturation_moves_colour_against_light(monkeypatch: pytest.MonkeyPatch) -> None:
     """Brightness and contrast move both alike."""
-    monkeypatch.setattr("evaluation.countermeasures.simclr._cropped", lambda x: x)
-    monkeypatch.setattr("evaluation.countermeasures.simclr._turned", lambda x, turns: x)
+    monkeypatch.setattr("crafting.contrastive.cropped", lambda x: x)
+    monkeypatch.setattr("crafting.contrastive.turned", lambda x, turns: x)
     image = torch.tensor([0.4, 0.35, 0.3])[:, None, None].repeat(1, 4, 4)
     image[:, :2] *= 0.8
     with torch.random.fork_rng():
@@ -528,7 +528,7 @@ def test_saturation_moves_colour_against_light(monkeypatch: pytest.MonkeyPatch) 
 
 def test_contrast_keeps_the_mean_and_moves_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     """With crops and all else out of the way the two halves of a grey image move together."""
-    monkeypatch.setattr("evaluation.countermeasures.simclr._cropped", lambda x: x)
+    monkeypatch.setattr("crafting.contrastive.cropped", lambda x: x)
     halves = torch.full((100, 1, 4, 4), 0.4)
     halves[:, :, :2] = 0.5
     with torch.random.fork_rng():
@@ -540,12 +540,12 @@ def test_contrast_keeps_the_mean_and_moves_the_rest(monkeypatch: pytest.MonkeyPa
 
 
 def test_crops_show_a_fifth_to_all_of_the_image_at_its_own_proportions() -> None:
-    from evaluation.countermeasures.simclr import _cropped
+    from crafting.contrastive import cropped
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
         across = torch.linspace(0, 1, 32).expand(32, 32)
-        views = _cropped(torch.stack([across, across.T]).expand(500, 2, 32, 32))
+        views = cropped(torch.stack([across, across.T]).expand(500, 2, 32, 32))
     wide = views[:, 0, 0, -1] - views[:, 0, 0, 0]
     tall = views[:, 1, -1, 0] - views[:, 1, 0, 0]
     area, ratio = (wide * tall).abs(), (wide / tall).abs()

@@ -79,6 +79,24 @@ def test_the_plan_says_what_is_not_published(run: Run, small: Path, out: Path) -
     assert "not published: splits test; columns thumb, writer" in result.stderr
 
 
+def test_a_file_of_weights_is_public_by_name_and_content_alone(
+    run: Run, small: Path, tmp_path: Path
+) -> None:
+    from torch import save
+
+    weights = tmp_path / "mine" / "net.pt"
+    weights.parent.mkdir()
+    save({}, weights)
+    arguments = ("--method", "uc", "--set", f"weights={weights}", "--workdir", tmp_path / "w")
+    result = run("plan", small, "--to", tmp_path / "out", *arguments, "--json")
+    assert result.exit_code == 0, result.stderr
+    told = json.loads(result.stdout)
+    assert told["settings"]["weights"].startswith("net.pt@")
+    assert str(weights) not in result.stdout
+    planned = json.loads((tmp_path / "w/plan.json").read_text())
+    assert planned["settings"] == {"weights": str(weights)}
+
+
 def test_rows_without_a_test_split_are_held_out(
     run: Run, digits: tuple[np.ndarray, np.ndarray], tmp_path: Path, quick: tuple[str, ...]
 ) -> None:
