@@ -2,10 +2,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from crafting import registry
@@ -13,6 +15,7 @@ from crafting.batch import Batch, PixelSplit, Split
 from crafting.budget import L0, L2, Budget, Linf, parse
 from crafting.method import Context, Crafter, Method, Scope, State, Unseen
 from crafting.mixture import mix
+from crafting.nets import build
 from crafting.registry import configure, methods, registration
 from crafting.runner import protect
 
@@ -187,3 +190,14 @@ def test_what_cannot_be_mixed_is_refused_in_one_line(
     with pytest.raises(ValueError, match=said) as told:
         configure(name, "quick", None if budget is None else parse(budget), settings)
     assert "\n" not in str(told.value)
+
+
+def test_where_a_file_of_a_part_lies_is_not_published(tmp_path: Path) -> None:
+    path = tmp_path / "secret/place/weights.safetensors"
+    path.parent.mkdir(parents=True)
+    weights = build("vgg-w16", 3, 16).state_dict()
+    save_file({name: value.contiguous() for name, value in weights.items()}, path)
+    settings = {"uc.weights": str(path), "uc.surrogate": "vgg-w16", "tap.steps": "3"}
+    public = configure("tap+uc", "quick", settings=settings).published(settings)
+    assert public | {"uc.weights": ""} == settings | {"uc.weights": ""}
+    assert public["uc.weights"].startswith("weights.safetensors@")
