@@ -224,7 +224,7 @@ class Follower:
     ) -> None:
         self.net, self.generator, self.adam = net, generator, adam
         self.bound, self.lr = bound, lr
-        self._double = _forgetful(net)
+        self._double = copy.deepcopy(net).train()  # BatchNorm's statistics move in it instead
 
     def step(self, x: Tensor, y: Tensor, ctx: Context) -> None:
         """The generator is one step of Adam better for images (B,C,H,W), equally on every rank."""
@@ -256,15 +256,6 @@ def disturbed(generator: nn.Module, x: Tensor, bound: float) -> Tensor:
     """Images x (B,C,H,W) with the generator's noise, of at most `bound`, clipped to [0,1]."""
     noise: Tensor = generator(x)
     return (x + bound * noise).clamp(0, 1)
-
-
-def _forgetful(net: nn.Module) -> nn.Module:
-    """A copy in training mode whose BatchNorm goes by each batch and remembers none."""
-    double = copy.deepcopy(net).train()
-    for module in double.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.track_running_stats = False
-    return double
 
 
 def _layer(before: int, after: int, stride: int = 1) -> nn.Sequential:

@@ -161,6 +161,13 @@ def test_the_state_is_the_generator_alone(split: PixelSplit, kept: Context) -> N
     assert not any(torch.equal(first[name], state[name]) for name in state if "weight" in name)
 
 
+def test_adam_goes_on_from_round_to_round(split: PixelSplit, kept: Context) -> None:
+    method = tiny(rounds=3, inner_epochs=2)
+    method.fit(split, kept)
+    adam = torch.load(method.last_round(kept) / "adam.pt", weights_only=True)
+    assert {int(each["step"]) for each in adam["state"].values()} == {3 * 2 * 3}  # 3 batches
+
+
 def brought_down(done: int, total: int) -> None:
     if done == 1:
         raise KeyboardInterrupt
