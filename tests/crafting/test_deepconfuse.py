@@ -246,6 +246,14 @@ def test_one_channel_gets_the_mean_of_three() -> None:
     assert torch.allclose(generator(x), colour.mean(1, keepdim=True), atol=1e-6)
 
 
+def test_noise_is_resized_there_and_back() -> None:
+    generator = Generator(4, 2, 16)
+    x = torch.rand(2, 3, 9, 31)
+    small = F.interpolate(x, (16, 16), mode="bilinear", antialias=True)
+    expected = F.interpolate(generator(small), (9, 31), mode="bilinear", antialias=True)
+    assert torch.allclose(generator(x), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("size", [7, 16])
 def test_a_generator_paints_at_any_size_of_its_own(size: int) -> None:
     x = torch.rand(2, 3, size, size)
