@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 
-def resize(x: Tensor, size: int) -> Tensor:
-    """x (B,C,H,W) as (B,C,size,size) float32; unchanged where it has that size already."""
-    height, width = x.shape[-2:]
-    if (height, width) == (size, size):
+def resize(x: Tensor, height: int, width: int | None = None) -> Tensor:
+    """x (B,C,H,W) as (B,C,height,width) float32, a square where no width is given; unchanged where
+    it has that size already."""
+    width = height if width is None else width
+    if x.shape[-2:] == (height, width):
         return x
-    rows = _weights(height, size).to(x.device)
-    columns = _weights(width, size).to(x.device)
+    rows = _weights(x.shape[-2], height).to(x.device)
+    columns = _weights(x.shape[-1], width).to(x.device)
     return rows @ x.float() @ columns.T
 
 

@@ -35,6 +35,7 @@ SCALED_DOWN: dict[str, Any] = {
     "rounds": 2,
     "round_steps": 2,
     "epochs": 2,
+    "inner_epochs": 1,
     "draws": 1,
     "adversary_steps": 2,
     "training_adversary_steps": 2,
@@ -150,11 +151,14 @@ def test_labels_are_asked_for_by_those_that_need_them(name: str) -> None:
     method = _tiny(name)
     crafter = method.crafter(_state(name), _context())
     unlabelled = replace(next(SPLIT.batches(ROWS)), y=None)
-    if method.needs_labels:
-        with pytest.raises(AssertionError, match="needs labels"):
-            protect(crafter, method.budget, unlabelled)
-    else:
-        assert torch.equal(protect(crafter, method.budget, unlabelled), _protected(name))
+    try:
+        pixels = protect(crafter, method.budget, unlabelled)
+    except AssertionError as refusal:
+        if not method.needs_labels or "needs labels" not in str(refusal):
+            raise
+        return
+    assert not method.needs_labels or method.has_fit  # it may be fit alone that asks for them
+    assert torch.equal(pixels, _protected(name))
 
 
 @every_method
