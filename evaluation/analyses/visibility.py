@@ -67,7 +67,7 @@ def _clipped(pair: Pair) -> int:
 
 def _sentence(total: Visibility, clipped: float, side: int) -> str:
     if total.psnr is None:
-        return f"At {side}x{side} pixels none differs from the clean images."
+        return f"No pixel of the release, at {side}x{side}, differs from the clean images."
     return (
         f"At {side}x{side} pixels, as victims meet it, the noise has a PSNR of {total.psnr:.1f} dB "
         f"and an SSIM of {total.ssim:.3f}, changes a value by at most {total.max_level} of 255 "
