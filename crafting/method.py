@@ -100,6 +100,8 @@ class Method(ABC):
     keyed: ClassVar[bool] = True
     """Whether the noise depends on the secret seed; where it does not, whoever has the clean images
     can make it again."""
+    keeps_scratch: ClassVar[bool] = False
+    """Whether crafting the rows that fit saw takes what fit left in `Context.scratch`."""
     needs_labels: ClassVar[bool] = True
     one_size: ClassVar[bool] = False
     """Whether every image must have the same size."""

@@ -106,6 +106,10 @@ class Mixture(Method):
     def keyed(self) -> bool:
         return any(method.keyed for method in self._methods)
 
+    @property
+    def keeps_scratch(self) -> bool:
+        return any(method.keeps_scratch for method in self._methods)
+
     def options(self) -> dict[str, Any]:
         return {
             f"{name}.{option}": value

@@ -73,9 +73,9 @@ class Pipeline:
         return plan
 
     def fit(self, plan: ReleasePlan) -> None:
-        """The State is on disk."""
+        """The State is on disk, and what crafting needs beside it."""
         folder = self.workdir.state(plan.fit_key())
-        if folder.exists():
+        if folder.exists() and not self._lacks_scratch(plan):
             return
         if plan.is_increment and self._places(plan).vault.has_state(plan.state_key()):
             self._places(plan).vault.load_state(plan.state_key(), folder)
@@ -156,6 +156,11 @@ class Pipeline:
             f"{options.to} was changed {_RACES} times while this release was made: wait until "
             "nobody else publishes there, then run the same command again; nothing is lost"
         )
+
+    def _lacks_scratch(self, plan: ReleasePlan) -> bool:
+        """Whether a first release's rows would be crafted without what fit left for them."""
+        kept = self.workdir.scratch(plan.fit_key())
+        return plan.configured().keeps_scratch and not plan.is_increment and not kept.exists()
 
     def _demand_own_state(self, plan: ReleasePlan) -> None:
         """InputError where the dataset's own method would be fitted anew: other noise than that of

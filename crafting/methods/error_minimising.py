@@ -81,6 +81,7 @@ class ErrorMinimising(BilevelMethod):
     data_share: float = 1.0
     onesided: bool = False
 
+    keeps_scratch: ClassVar[bool] = True
     unseen: ClassVar[Literal["exact", "approximate", "refused"]] = "approximate"
     paper: ClassVar[str] = "Unlearnable Examples: Making Personal Data Unexploitable, ICLR 2021"
     bibtex: ClassVar[str] = """@inproceedings{huang2021unlearnable,
@@ -213,6 +214,7 @@ class ClassWise(ErrorMinimising):
     steps: int = 1
     data_share: float = 0.2
 
+    keeps_scratch: ClassVar[bool] = False
     unseen: ClassVar[Literal["exact", "approximate", "refused"]] = "exact"
 
     @property
