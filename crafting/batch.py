@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -58,6 +58,37 @@ class Split(Protocol):
     def take(self, rows: Sequence[int]) -> Split:
         """The split of only these row numbers, in this split's order."""
         ...
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+@dataclass(frozen=True)
+class ShownSplit:
+    """A split whose batches are shown in another way when they are read.
+
+    shown: what is done to each; first_epoch: of the split's orders, the one that epoch 0 has here.
+    """
+
+    split: Split
+    shown: Callable[[Batch], Batch] = _as_it_is
+    first_epoch: int = 0
+
+    @property
+    def num_classes(self) -> int:
+        return self.split.num_classes
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def batches(self, size: int, epoch: int | None = None) -> Iterator[Batch]:
+        order = None if epoch is None else self.first_epoch + epoch
+        for batch in self.split.batches(size, order):
+            yield self.shown(batch)
+
+    def take(self, rows: Sequence[int]) -> ShownSplit:
+        return replace(self, split=self.split.take(rows))
 
 
 @dataclass(frozen=True)

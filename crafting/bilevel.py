@@ -19,9 +19,9 @@ import json
 import shutil
 import tempfile
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -30,7 +30,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.optim import Optimizer
 
-from crafting.batch import Batch, Split
+from crafting.batch import Split
 from crafting.budget import Budget, Linf
 from crafting.method import Context, Method, State
 from crafting.nets import ARCHITECTURES, Net, build, for_crafting
@@ -39,37 +39,6 @@ from crafting.surrogate import agreed, inside
 from crafting.training import Hooks, Recipe, train
 
 _UNFINISHED = "unfinished"
-
-
-def _as_it_is(batch: Batch) -> Batch:
-    return batch
-
-
-@dataclass(frozen=True)
-class RoundSplit:
-    """A split as one round shows it: in an order of its own, with `shown` applied to every batch.
-
-    first_epoch: of the split's orders, the one that the round begins with.
-    """
-
-    split: Split
-    first_epoch: int = 0
-    shown: Callable[[Batch], Batch] = _as_it_is
-
-    @property
-    def num_classes(self) -> int:
-        return self.split.num_classes
-
-    def __len__(self) -> int:
-        return len(self.split)
-
-    def batches(self, size: int, epoch: int | None = None) -> Iterator[Batch]:
-        order = None if epoch is None else self.first_epoch + epoch
-        for batch in self.split.batches(size, order):
-            yield self.shown(batch)
-
-    def take(self, rows: Sequence[int]) -> RoundSplit:
-        return replace(self, split=self.split.take(rows))
 
 
 @dataclass(frozen=True)

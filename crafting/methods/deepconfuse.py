@@ -55,8 +55,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.optim import SGD, Adam
 
-from crafting.batch import Batch, Split
-from crafting.bilevel import BilevelMethod, RoundSplit, Turn
+from crafting.batch import Batch, ShownSplit, Split
+from crafting.bilevel import BilevelMethod, Turn
 from crafting.method import Context, Crafter, State
 from crafting.nets import build
 from crafting.nets.resize import resize
@@ -169,7 +169,7 @@ class DeepConfuse(BilevelMethod):
                 return disturbed(old, x, self.levels / 255), y
 
         for epoch in range(self.inner_epochs):
-            part = RoundSplit(data, turn.number * self.inner_epochs + epoch)
+            part = ShownSplit(data, first_epoch=turn.number * self.inner_epochs + epoch)
             self.train(turn, 0, part, Hooks(augment=shown), ctx, self.lr)
         if turn.writes:
             save_file(_weights(new), turn.after / _WEIGHTS)

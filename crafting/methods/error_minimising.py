@@ -48,8 +48,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from crafting.adversarial import PGD_STEP_COST
-from crafting.batch import Batch, Split
-from crafting.bilevel import BilevelMethod, RoundSplit, Turn, clipped, meet
+from crafting.batch import Batch, ShownSplit, Split
+from crafting.bilevel import BilevelMethod, Turn, clipped, meet
 from crafting.descent import Walk, image_gradient
 from crafting.method import Context, Crafter, State
 from crafting.nets import Net, for_crafting
@@ -129,11 +129,11 @@ class ErrorMinimising(BilevelMethod):
         shown = self._added(turn.before, ctx)
         for part, order in self._parts(data, turn.number, ctx):
             hooks = Hooks(step=clipped(_LONGEST_GRADIENT))
-            self.train(turn, 0, RoundSplit(part, order, shown), hooks, ctx, self.lr)
+            self.train(turn, 0, ShownSplit(part, shown, order), hooks, ctx, self.lr)
         net = for_crafting(turn.nets[0], ctx.device)
         self._refresh(net, data, turn, ctx)
         meet(ctx)
-        refreshed = RoundSplit(data, shown=self._added(turn.after, ctx))
+        refreshed = ShownSplit(data, self._added(turn.after, ctx))
         predicted, labels = predict(net, refreshed, ctx.device)
         return bool((predicted != labels).float().mean() < self.stop_error)
 

@@ -46,8 +46,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crafting.adversarial import PGD_STEP_COST, LinfBall, pgd
-from crafting.batch import Batch, Split
-from crafting.bilevel import BilevelMethod, RoundSplit, Turn
+from crafting.batch import Batch, ShownSplit, Split
+from crafting.bilevel import BilevelMethod, Turn
 from crafting.descent import Walk, image_gradient
 from crafting.method import Context, Crafter, State
 from crafting.moves import LARGEST_SHIFT, move
@@ -124,7 +124,7 @@ class RobustErrorMinimising(BilevelMethod):
         decayed = sum(turn.number >= self.epochs * at for at in _DECAYS)
         for k in range(len(turn.nets)):
             hooks = Hooks(loss=self._training_loss(turn.nets, k))
-            shown = RoundSplit(data, turn.number)
+            shown = ShownSplit(data, first_epoch=turn.number)
             self.train(turn, k, shown, hooks, ctx, self.lr * 0.1**decayed)
         return False
 

@@ -41,7 +41,6 @@ separability=0.1 51.3 %, contrast=0 55.8 %: the equation as written did not prot
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Literal
@@ -50,7 +49,7 @@ import torch
 from torch import Tensor, nn
 
 from crafting.adversarial import in_eval_mode
-from crafting.batch import Batch, Split
+from crafting.batch import Batch, ShownSplit, Split
 from crafting.budget import Budget, Linf
 from crafting.contrastive import Contrast, contrastive_recipe
 from crafting.method import Context, Crafter, Method, State
@@ -151,7 +150,7 @@ class TransferableNoise(Method):
             device=ctx.device,
             seed=int(seeds[1]),
             hooks=Hooks(
-                data=partial(_Noisy, learning=learning),
+                data=partial(ShownSplit, shown=learning.noisy),
                 augment=learning.augment,
                 loss=learning.loss,
                 step=learning.step,
@@ -181,7 +180,7 @@ class _Learning(Contrast):
 
     def noisy(self, batch: Batch) -> Batch:
         """The batch with its noise as it is now; the clean one is what the noise learns from."""
-        self.latest = batch
+        self.latest = batch = batch.to(self.noise.device)
         with torch.no_grad():
             x = overlaid(batch.x, self._mixed(self.noise, batch)).clamp(0, 1)
         return Batch(batch.rows, x, batch.y)
@@ -227,28 +226,6 @@ class _Learning(Contrast):
 
     def _mixed(self, noise: Tensor, batch: Batch) -> Tensor:
         return mixed(noise, batch.to(self._ctx.device), self._ctx)
-
-
-@dataclass(frozen=True)
-class _Noisy:
-    """A split whose images carry the noise that they have when they are read."""
-
-    split: Split
-    learning: _Learning
-
-    @property
-    def num_classes(self) -> int:
-        return self.split.num_classes
-
-    def __len__(self) -> int:
-        return len(self.split)
-
-    def batches(self, size: int, epoch: int | None = None) -> Iterator[Batch]:
-        for batch in self.split.batches(size, epoch):
-            yield self.learning.noisy(batch.to(self.learning.noise.device))
-
-    def take(self, rows: Sequence[int]) -> _Noisy:
-        return _Noisy(self.split.take(rows), self.learning)
 
 
 def mixed(prototypes: Tensor, batch: Batch, ctx: Context) -> Tensor:

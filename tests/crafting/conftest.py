@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from crafting.batch import PixelSplit
+from crafting.batch import Batch, PixelSplit
 from crafting.method import Context
+from crafting.nets import Net, build, for_crafting
 
 CLASSES, SIZE = 3, 16
 
@@ -57,6 +60,24 @@ def split() -> PixelSplit:
 @pytest.fixture
 def ctx(split: PixelSplit) -> Context:
     return _context(split)
+
+
+@pytest.fixture
+def kept(ctx: Context, tmp_path: Path) -> Context:
+    """A context whose rounds stay on disk."""
+    return replace(ctx, scratch=tmp_path / "scratch")
+
+
+@pytest.fixture
+def batch(split: PixelSplit) -> Batch:
+    """The first 12 rows of the split."""
+    return next(split.batches(12))
+
+
+@pytest.fixture
+def net() -> Net:
+    """A small net as crafting runs it, untrained."""
+    return for_crafting(build("vgg-w16", CLASSES, SIZE, seed=0), torch.device("cpu"))
 
 
 @pytest.fixture

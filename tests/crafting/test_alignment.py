@@ -35,11 +35,6 @@ def _method(name: str, **changes: Any) -> Any:
 
 
 @pytest.fixture
-def batch(split: PixelSplit) -> Batch:
-    return next(split.batches(12))
-
-
-@pytest.fixture
 def net() -> Net:
     """With BatchNorm that folding has to change everything for."""
     made = build("resnet10-w16", 3, 16, seed=1).eval()

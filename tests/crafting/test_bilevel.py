@@ -20,7 +20,7 @@ from crafting.budget import Linf
 from crafting.descent import image_gradient
 from crafting.method import Context, State
 from crafting.methods import error_minimising
-from crafting.nets import Net, build, for_crafting
+from crafting.nets import Net
 from crafting.noisebank import NoiseBank
 from crafting.registry import methods
 from crafting.runner import protect
@@ -32,22 +32,6 @@ def tiny(name: str, **changes: Any) -> Any:
     small |= {"epochs": 3, "draws": 1, "adversary_steps": 1, "training_adversary_steps": 1}
     known = {k: v for k, v in small.items() if hasattr(quick, k)}
     return replace(quick, **(known | changes))
-
-
-@pytest.fixture
-def kept(ctx: Context, tmp_path: Path) -> Context:
-    """A context whose rounds stay on disk."""
-    return replace(ctx, scratch=tmp_path / "scratch")
-
-
-@pytest.fixture
-def batch(split: PixelSplit) -> Batch:
-    return next(split.batches(12))
-
-
-@pytest.fixture
-def net() -> Net:
-    return for_crafting(build("vgg-w16", 3, 16, seed=0), torch.device("cpu"))
 
 
 def losses(net: Net, x: Tensor, y: Tensor) -> Tensor:

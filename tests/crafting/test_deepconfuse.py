@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,17 +32,6 @@ def tiny(**changes: Any) -> Any:
 
 def same(one: State, other: State) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
-
-
-@pytest.fixture
-def kept(ctx: Context, tmp_path: Path) -> Context:
-    """A context whose rounds stay on disk."""
-    return replace(ctx, scratch=tmp_path / "scratch")
-
-
-@pytest.fixture
-def batch(split: PixelSplit) -> Batch:
-    return next(split.batches(12))
 
 
 @pytest.fixture

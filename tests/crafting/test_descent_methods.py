@@ -54,11 +54,6 @@ def plain_nets(monkeypatch: pytest.MonkeyPatch, in_float32: None) -> None:
         monkeypatch.setattr(f"{module}.for_crafting", unfolded)
 
 
-@pytest.fixture
-def batch(split: PixelSplit) -> Batch:
-    return next(split.batches(12))
-
-
 def _net(state: State, folder: str = "checkpoint-00", name: str = "vgg-w16") -> Net:
     net = build(name, 3, 16)
     net.load_state_dict(inside(state, folder))

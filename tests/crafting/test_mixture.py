@@ -63,11 +63,6 @@ def dot() -> Iterator[None]:
     methods.cache_clear()
 
 
-@pytest.fixture
-def batch(split: PixelSplit) -> Batch:
-    return next(split.batches(12))
-
-
 def _crafted(method: Method, split: PixelSplit, ctx: Context, batch: Batch) -> Tensor:
     return method.crafter(method.fit(split, ctx), ctx)(batch)
 

@@ -35,16 +35,6 @@ def tiny(name: str, **changes: Any) -> Any:
     return replace(methods()[name].quick, **(small | changes))
 
 
-@pytest.fixture
-def batch(split: PixelSplit) -> Batch:
-    return next(split.batches(12))
-
-
-@pytest.fixture
-def net() -> Net:
-    return for_crafting(build("vgg-w16", 3, 16, seed=0), torch.device("cpu"))
-
-
 def losses(net: Net, x: Tensor, y: Tensor) -> Tensor:
     with torch.no_grad():
         return F.cross_entropy(net(x), y, reduction="none")

@@ -29,11 +29,6 @@ def plain_nets(monkeypatch: pytest.MonkeyPatch, in_float32: None) -> None:
     monkeypatch.setattr("crafting.surrogate.for_crafting", unfolded)
 
 
-@pytest.fixture
-def batch(split: PixelSplit) -> Batch:
-    return next(split.batches(12))
-
-
 def _method(name: str, **changes: Any) -> Any:
     return replace(methods()[name].quick, **(TINY | changes))
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,11 +16,6 @@ from crafting.registry import methods
 def _tap(**changes: Any) -> Any:
     tiny = {"surrogate_epochs": 4, "checkpoints": 2, "steps": 12, "step_levels": 2.0}
     return replace(methods()["tap"].quick, **(tiny | changes))
-
-
-@pytest.fixture
-def batch(split: PixelSplit) -> Batch:
-    return next(split.batches(12))
 
 
 def _loss(method: Any, state: Any, ctx: Context, batch: Batch, x: Tensor) -> Tensor:
