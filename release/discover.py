@@ -16,7 +16,7 @@ from huggingface_hub.repocard import RepoCard
 from release import samples
 from release.errors import HubRefused, InputError
 from release.hub import HubRepo
-from release.hub_client import source_patience, token_for
+from release.hub_client import patiently, source_patience, token_for
 from release.manifest import MADE_BY, manifest_path
 from release.readers import open_file
 from release.shards import FIRST_RELEASE
@@ -183,7 +183,7 @@ def _pin(repo_id: str, revision: str, spec: str) -> str:
 
 def _builder(path: str, spec: str, config: str | None, revision: str | None) -> Any:
     try:
-        return load_dataset_builder(path, name=config, revision=revision, token=token_for("source"))
+        return _waited_for(path, config, revision)
     except FileNotFoundError:
         raise InputError(
             f"{spec} holds no dataset: expected Parquet files, class folders of images, or "
@@ -197,6 +197,22 @@ def _builder(path: str, spec: str, config: str | None, revision: str | None) -> 
     except (ValueError, RuntimeError) as error:  # no such configuration; a loading script
         what = f"configuration {config!r} of {spec}" if config else f"{spec} without --config"
         raise InputError(f"{what} cannot be opened: {' '.join(str(error).split())}") from None
+
+
+def _waited_for(path: str, config: str | None, revision: str | None) -> Any:
+    """What `datasets` says is there, once the Hub answers."""
+
+    def asked() -> Any:
+        return load_dataset_builder(path, name=config, revision=revision, token=token_for("source"))
+
+    try:
+        return patiently(asked, source_patience())
+    except FileNotFoundError:
+        if revision is None:
+            raise
+        # It says so of a silent Hub as well.
+        HubRepo(path, revision, source_patience(), role="source").demand_readable(revision)
+        return patiently(asked, source_patience())
 
 
 def _kind(builder: Any, spec: str) -> Kind:
