@@ -231,7 +231,7 @@ def _demand_chain(releases: Sequence[ReleaseEntry], last: str, released: int) ->
 _BUDGETS = {
     "linf": "no value of a pixel moves by more than {} of 255 grey levels",
     "l2": "the difference of an image has a Euclidean norm of at most {} (values from 0 to 1)",
-    "l0": "at most {} pixels of an image change",
+    "l0": "at most {} of an image's pixels may change",
     "unbounded": "changes are not bounded",
 }
 

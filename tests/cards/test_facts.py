@@ -109,7 +109,7 @@ def test_figures_are_fractions() -> None:
     [
         ("linf:8", "no value of a pixel moves by more than 8 of 255 grey levels"),
         ("l2:1", "Euclidean norm of at most 1"),
-        ("linf:8+l0:1", "grey levels, and then at most 1 pixels"),
+        ("linf:8+l0:1", "grey levels, and then at most 1 of an image's pixels"),
         ("unbounded", "changes are not bounded"),
     ],
 )
