@@ -181,7 +181,7 @@ class BilevelMethod(Method):
         for k, net in enumerate(nets):
             optimiser = _recipe(1, 1, self.lr).optimiser_of(net)
             if (path := folder / f"optimiser-{k}.pt").exists():
-                optimiser.load_state_dict(torch.load(path, ctx.device, weights_only=True))
+                optimiser.load_state_dict(torch.load(path, "cpu", weights_only=True))
             made.append(optimiser)
         return made
 

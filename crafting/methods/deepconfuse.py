@@ -213,7 +213,7 @@ class DeepConfuse(BilevelMethod):
     def _adam(self, generator: Generator, folder: Path, ctx: Context) -> Adam:
         adam = Adam(generator.parameters(), self.generator_lr)
         if (path := folder / _ADAM).exists():
-            adam.load_state_dict(torch.load(path, ctx.device, weights_only=True))
+            adam.load_state_dict(torch.load(path, "cpu", weights_only=True))
         return adam
 
 

@@ -65,7 +65,8 @@ def _row_key(row: int) -> bytes:
 
 
 def _context(seed: bytes = b"secret", **changes: Any) -> Context:
-    ctx = Context(CLASSES, SPLIT.shape, SIZE, torch.device("cpu"), seed, _row_key)
+    device = torch.device("cpu", 0)  # as a rank names it
+    ctx = Context(CLASSES, SPLIT.shape, SIZE, device, seed, _row_key)
     return replace(ctx, **changes)
 
 

@@ -64,8 +64,8 @@ def ctx(split: PixelSplit) -> Context:
 
 @pytest.fixture
 def kept(ctx: Context, tmp_path: Path) -> Context:
-    """A context whose rounds stay on disk."""
-    return replace(ctx, scratch=tmp_path / "scratch")
+    """A context whose rounds stay on disk, on the device as a rank names it."""
+    return replace(ctx, scratch=tmp_path / "scratch", device=torch.device("cpu", 0))
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ def test_rows_are_released_with_the_noise_that_fit_left(run: Run, tmp_path: Path
     write_split(tmp_path / "clean/data/train-0.parquet", pixels[:12], labels[:12])
     write_split(tmp_path / "clean/data/test-0.parquet", pixels[12:], labels[12:])
     workdir = tmp_path / "work"
-    settings = (f"--set={name}" for name in ("rounds=1", "round_steps=1", "steps=2"))
+    settings = (f"--set={name}" for name in ("rounds=2", "round_steps=1", "steps=2"))
     planned = run(
         *("plan", tmp_path / "clean", "--to", tmp_path / "out", "--workdir", workdir),
         *("--method", "em", "--seed", "7", "--workers", "1", *settings),
@@ -37,7 +37,7 @@ def test_rows_are_released_with_the_noise_that_fit_left(run: Run, tmp_path: Path
     added = _released(workdir).astype(int) - pixels[:12]
     noises = np.asarray(bank.levels).reshape(12, 3, 32, 32).transpose(0, 2, 3, 1)
     assert np.array_equal(added, noises)
-    # Without it the rows would be crafted otherwise: fit makes it again, to the same bytes.
+    # Without it the rows would be crafted from one round of steps: fit makes it again.
     shutil.rmtree(workdir / "scratch")
     shutil.rmtree(workdir / "shards")
     assert run("craft", "--workdir", workdir).exit_code == 0
