@@ -48,6 +48,7 @@ def resolve(options: ReleaseOptions, workdir: Workdir, terminal: Terminal) -> Re
         options = increment.continued(options, chain)
         increment.demand_same_seed(options, vault.seed())
     method = _method(options)
+    demand.hidden_source(options)
     source = _open(options)
     split = protected_split(source, options.split)
     source = source.labelled_as(split)
@@ -247,7 +248,6 @@ def _place(spec: str) -> str:
 
 
 def _open(options: ReleaseOptions, looked_at: str | None = None) -> Source:
-    demand.hidden_source(options)
     return open_source(
         options.source,
         config=options.config,

@@ -52,6 +52,7 @@ from crafting.batch import Batch, ShownSplit, Split
 from crafting.bilevel import BilevelMethod, Turn, clipped, meet
 from crafting.descent import Walk, image_gradient
 from crafting.method import Context, Crafter, State
+from crafting.methods.random_noise import ClassNoise
 from crafting.nets import Net, for_crafting
 from crafting.noisebank import MOST_LEVELS, NoiseBank, NoiseWriter
 from crafting.registry import register
@@ -83,16 +84,8 @@ class ErrorMinimising(BilevelMethod):
 
     keeps_scratch: ClassVar[bool] = True
     unseen: ClassVar[Literal["exact", "approximate", "refused"]] = "approximate"
-    paper: ClassVar[str] = "Unlearnable Examples: Making Personal Data Unexploitable, ICLR 2021"
-    bibtex: ClassVar[str] = """@inproceedings{huang2021unlearnable,
-  title = {Unlearnable Examples: Making Personal Data Unexploitable},
-  author = {Huang, Hanxun and Ma, Xingjun and Erfani, Sarah Monazam and Bailey, James and
-            Wang, Yisen},
-  booktitle = {International Conference on Learning Representations},
-  year = {2021},
-  eprint = {2101.04898},
-  archiveprefix = {arXiv}
-}"""
+    paper: ClassVar[str] = ClassNoise.paper
+    bibtex: ClassVar[str] = ClassNoise.bibtex
 
     def __post_init__(self) -> None:
         super().__post_init__()
