@@ -2,11 +2,12 @@
 
     python -m benchmarks.countermeasures SOURCE [--rows 5000] [--method sep-fa-mi ...] [--seeds 3]
 
-Each method protects the same rows within linf:8 (`quick` preset). First vgg-w16 is trained once
-under every countermeasure, part by part; then both small victims from three seeds under the six
-that matter most. What was measured is kept in benchmarks/results/countermeasures.json after each
-part, from which docs/verification.md is written, and is not measured again; WORKDIR keeps what is
-finished within a part, and all methods share it, so that clean twins are trained once.
+Each method protects the same rows within linf:8 (`quick` preset), a mixture also in one pixel.
+First vgg-w16 is trained once under every countermeasure, part by part; then both small victims
+from three seeds under the six that matter most. What was measured is kept in
+benchmarks/results/countermeasures.json after each part, from which docs/verification.md is
+written, and is not measured again; WORKDIR keeps what is finished within a part, and all methods
+share it, so that clean twins are trained once.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ import typer
 from benchmarks import record
 from benchmarks.verification_page import page
 
-METHODS = ("sep-fa-mi", "sep-fa-vr", "tap", "random-noise")
+BUDGETS = dict.fromkeys(("sep-fa-mi", "sep-fa-vr", "tap", "random-noise"), "linf:8")
+MIXTURE = "sep-fa-mi+ops"
+BUDGETS[MIXTURE] = "linf:8+l0:1"
+"""The methods, and within which budget each stays."""
 OFTEN = ("none", "cutmix", "jpeg", "grayscale", "ueraser-lite", "at-linf:steps=3")
 PARTS = (
     OFTEN,
@@ -50,6 +54,9 @@ PARTS = (
 )
 """What is tried once, in the order of what it tells."""
 CHANGES = tuple(name for part in PARTS for name in part)
+ADVERSARIAL = ("none", *(name for name in CHANGES if name.startswith(("at-linf", "at-l2"))))
+"""What the mixture meets: it is there for the pixel that such training is known not to undo."""
+ASKED = {name: ADVERSARIAL if name == MIXTURE else CHANGES for name in BUDGETS}
 DOCS = Path(__file__).parents[1] / "docs/verification.md"
 Figures = dict[str, Any]
 
@@ -61,11 +68,16 @@ def main(
     seeds: Annotated[int, typer.Option(help="Trainings under the six; 0 leaves them out.")] = 3,
     workdir: Annotated[str | None, typer.Option(help="Keeps finished work.")] = None,
 ) -> None:
-    names = tuple(method or METHODS)
+    names = tuple(method or BUDGETS)
     small = ("vgg-w16",)
-    asked = [(name, small, 1, part) for part in PARTS for name in names]
+    asked: list[tuple[str, Sequence[str], int, Sequence[str]]] = [
+        (name, small, 1, [one for one in part if one in ASKED[name]])
+        for part in PARTS
+        for name in names
+    ]
     if seeds:
-        asked += [(name, (*small, "resnet10-w16"), seeds, OFTEN) for name in names]
+        both = (*small, "resnet10-w16")
+        asked += [(name, both, seeds, OFTEN) for name in names if name != MIXTURE]
     with tempfile.TemporaryDirectory() as folder:
         place = Path(workdir or folder).resolve()
         for name, victims, times, part in asked:
@@ -111,7 +123,7 @@ def _trials(
     workdir = ("--workdir", str(place / "work"))
     planned = (
         *("plan", source, "--to", str(place / "unpublished"), *workdir, "--method", method),
-        *("--budget", "linf:8", "--rows", str(rows), "--seed", "0", "--preset", "quick"),
+        *("--budget", BUDGETS[method], "--rows", str(rows), "--seed", "0", "--preset", "quick"),
         *("--max-accuracy", "1", "--victim-seeds", str(seeds)),
         *(word for pair in repeated for word in pair),
     )
@@ -149,12 +161,12 @@ def _keep(source: str, rows: int, method: str, trials: list[Figures]) -> None:
         found[_key(made)] = made
     ordered = sorted(found.values(), key=_key)
     record.write("countermeasures", _shape(source, rows) | {"trials": ordered})
-    DOCS.write_text(page(json.loads(_RESULTS.read_text()), METHODS, CHANGES))
+    DOCS.write_text(page(json.loads(_RESULTS.read_text()), ASKED))
 
 
 def _key(trial: Figures) -> tuple[int, str, str, int]:
     return (
-        METHODS.index(trial["method"]),
+        list(BUDGETS).index(trial["method"]),
         trial["victim"],
         trial["countermeasure"],
         trial["seed"],
