@@ -46,8 +46,8 @@ T = TypeVar("T")
 class Mixture(Method):
     """Methods by name, in the order in which they craft; `mix` makes one.
 
-    Its State holds each part's under a letter: `a-checkpoint-00/...` is the first part's
-    `checkpoint-00/...`, so that no more of it lies in one file than in the part's own.
+    Its State holds each part's under a letter: `a-checkpoint-00/...` is `checkpoint-00/...` of the
+    first part that is fitted, so that no more of it lies in one file than in the part's own.
     """
 
     parts: tuple[tuple[str, Method], ...]
@@ -57,6 +57,13 @@ class Mixture(Method):
     @property
     def _methods(self) -> list[Method]:
         return [method for _, method in self.parts]
+
+    @property
+    def _lettered(self) -> list[tuple[str, Method]]:
+        """Each part's letter in the State; none where it fits nothing, so that a State does not
+        depend on where those parts stand."""
+        unused = iter(string.ascii_lowercase)
+        return [(next(unused) if method.has_fit else "", method) for method in self._methods]
 
     @property
     def scope(self) -> Scope:
@@ -130,17 +137,17 @@ class Mixture(Method):
 
     def fit(self, data: Split, ctx: Context) -> State:
         state: State = {}
-        fitting = [at for at, method in enumerate(self._methods) if method.has_fit]
-        for turn, at in enumerate(fitting):
+        fitting = [(letter, method) for letter, method in self._lettered if letter]
+        for turn, (letter, method) in enumerate(fitting):
             within = replace(ctx, progress=_one_of(ctx, turn, len(fitting)))
-            made = self._methods[at].fit(data, within)
-            state |= {f"{_letter(at)}-{name}": tensor for name, tensor in made.items()}
+            made = method.fit(data, within)
+            state |= {f"{letter}-{name}": tensor for name, tensor in made.items()}
         return state
 
     def crafter(self, state: State, ctx: Context) -> Crafter:
         crafters = [
-            (method.budget, method.crafter(_inside(state, at), ctx))
-            for at, method in enumerate(self._methods)
+            (method.budget, method.crafter(_inside(state, letter), ctx))
+            for letter, method in self._lettered
         ]
 
         def craft(batch: Batch) -> Tensor:
@@ -170,12 +177,8 @@ def _strictest(mildest_first: tuple[T, ...], values: Iterable[T]) -> T:
     return max(values, key=mildest_first.index)
 
 
-def _letter(at: int) -> str:
-    return string.ascii_lowercase[at]
-
-
-def _inside(state: State, at: int) -> State:
-    prefix = f"{_letter(at)}-"
+def _inside(state: State, letter: str) -> State:
+    prefix = f"{letter}-"
     return {name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)}
 
 

@@ -148,6 +148,19 @@ def test_a_state_is_used_again_where_nothing_changed_that_a_fit_reads() -> None:
     assert key("tap+sep") != key("tap+random-noise")
 
 
+def test_a_state_serves_every_mixture_that_has_its_key(split: PixelSplit, ctx: Context) -> None:
+    """Of the same fitted parts, wherever those stand that fit nothing."""
+    first, last = (
+        configure(name, "quick", settings=TINY) for name in ("tap+random-noise", "random-noise+tap")
+    )
+    assert first.fit_key() == last.fit_key()
+    state, own = first.fit(split, ctx), last.fit(split, ctx)
+    assert state.keys() == own.keys()
+    batch = next(split.batches(8))
+    crafted = [last.crafter(each, ctx)(batch) for each in (state, own)]
+    assert torch.equal(*crafted)
+
+
 @pytest.mark.usefixtures("dot")
 @pytest.mark.parametrize(
     ("name", "written", "budget"),
