@@ -66,11 +66,13 @@ class Contrast:
         return nt_xent(self._projection(features), self.temperature)
 
     def step(self, net: nn.Module, optimiser: Optimizer) -> None:
-        """The projection head learns with the body, at the same rate, from the first step on."""
+        """The projection head learns with the body, at the same rate and with the same decay, from
+        the first step on."""
         assert self._projection is not None
         if not self._is_joined:
-            rate = optimiser.param_groups[0]["lr"]
-            optimiser.add_param_group({"params": list(self._projection.parameters()), "lr": rate})
+            body = optimiser.param_groups[0]
+            alike = {name: body[name] for name in ("lr", "weight_decay")}
+            optimiser.add_param_group({"params": list(self._projection.parameters()), **alike})
             self._is_joined = True
 
 
@@ -94,7 +96,8 @@ def nt_xent(projected: Tensor, temperature: float) -> Tensor:
 
 def view(x: Tensor) -> Tensor:
     """Another look at each image (B,C,H,W) in [0,1], drawn for each of them from torch's global
-    generator; one channel is cropped, flipped and changes its brightness and contrast only."""
+    generator, but for the order of the changes, which is one for all; one channel is cropped,
+    flipped and changes its brightness and contrast only."""
     x = cropped(x)
     strength = (torch.rand(len(x), 1, 1, 1) < _JITTERED) * _JITTER
     factors = 1 + (2 * torch.rand(3, len(x), 1, 1, 1) - 1) * strength

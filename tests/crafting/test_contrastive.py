@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from crafting.contrastive import nt_xent, view
+from crafting.contrastive import Contrast, contrastive_recipe, nt_xent, view
+from crafting.nets import build
 
 
 def test_nt_xent_is_the_papers_formula() -> None:
@@ -26,6 +27,22 @@ def test_nt_xent_of_one_image_is_nothing_but_can_be_descended() -> None:
     assert loss.item() == 0
     assert z.grad is not None
     assert torch.equal(z.grad, torch.zeros(2, 5))
+
+
+def test_the_projection_head_joins_once_and_learns_as_the_body_does() -> None:
+    net, contrast = build("vgg-w16", 1, 16), Contrast(0.5)
+    optimiser = contrastive_recipe(1).optimiser_of(net)
+    before = len(optimiser.param_groups)
+    for _ in range(2):
+        with torch.random.fork_rng():
+            x, y = contrast.augment(torch.rand(4, 3, 16, 16), torch.zeros(4))
+            torch.autograd.backward(contrast.loss(net, x, y))
+        contrast.step(net, optimiser)
+    body, joined = optimiser.param_groups[0], optimiser.param_groups[before:]
+    assert [len(group["params"]) for group in joined] == [4]
+    assert all(parameter.grad is not None for parameter in joined[0]["params"])
+    for name in ("lr", "weight_decay"):
+        assert joined[0][name] == body[name] > 0
 
 
 def test_views_are_drawn_for_every_image() -> None:
