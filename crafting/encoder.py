@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from crafting import weights as files
 from crafting.batch import Split
@@ -21,6 +21,25 @@ from crafting.training import EpochStats, Hooks, train
 
 FOLDER = "surrogate"
 _TIMM = "timm:"
+
+
+class _Timms(Net):
+    """A net of timm's, which sees images at the size, and with the mean and spread of colours, that
+    its weights were made for. Its head is a placeholder."""
+
+    def __init__(self, name: str) -> None:
+        import timm
+
+        body: Any = timm.create_model(name, pretrained=False, num_classes=0)
+        made_for = body.default_cfg
+        super().__init__(body, nn.Linear(1, 1), made_for["input_size"][-1])
+        for part in ("mean", "std"):
+            value = torch.tensor(made_for[part]).view(-1, 1, 1)
+            self.register_buffer(part, value, persistent=False)
+
+    def _centred(self, x: Tensor) -> Tensor:
+        mean, spread = self.get_buffer("mean"), self.get_buffer("std")
+        return (x - mean) / spread
 
 
 def demand_encoder(name: str, weights: str) -> None:
@@ -40,15 +59,12 @@ def demand_encoder(name: str, weights: str) -> None:
 
 
 def new_encoder(name: str, ctx: Context, seed: int = 0) -> Net:
-    """A net by its name here, at net size, or as `timm:NAME` by timm's, at the size that it was
-    made for. Its head is a placeholder."""
+    """A net by its name here, at net size, or as `timm:NAME` by timm's. Its head is a
+    placeholder."""
     if not name.startswith(_TIMM):
         return build(name, 1, ctx.net_size, seed)
-    import timm
-
     with torch.random.fork_rng(devices=[]):
-        body: Any = timm.create_model(name.removeprefix(_TIMM), pretrained=False, num_classes=0)
-        return Net(body, nn.Linear(1, 1), body.default_cfg["input_size"][-1])
+        return _Timms(name.removeprefix(_TIMM))
 
 
 def fitted_encoder(

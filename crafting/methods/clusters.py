@@ -16,8 +16,9 @@ features, whether fit saw it or not, and released with its cluster's noise.
 
 1. The surrogates of the paper are ImageNet's and CLIP's ResNet-50, whose weights this program does
    not bring: `weights` takes a file of them, for a net of `surrogate` or for `timm:NAME`, such as
-   surrogate=timm:resnet50_clip, which sees images at the size it was made for. Without a file the
-   surrogate is trained by SimCLR on the split itself, which needs no labels either.
+   surrogate=timm:resnet50_clip, which sees images at the size, and with the mean and spread of
+   colours, it was made for. Without a file the surrogate is trained by SimCLR on the split itself,
+   which needs no labels either.
 2. `trained_on=cluster` as the paper's equation has it; the code trains every generator on all
    images (`trained_on=all`, p times the cost).
 3. Noise is drawn at net size and stretched to each image (the code's `resize_type: noise`); the
@@ -131,10 +132,10 @@ class UnlearnableClusters(Method):
         return (self.surrogate,) if self.surrogate in ARCHITECTURES else ()
 
     def fit_key(self) -> dict[str, Any]:
-        return super().fit_key() | {"weights": told(self.weights) if self.weights else ""}
+        return super().fit_key() | {"weights": _told(self.weights)}
 
     def published(self, settings: Mapping[str, str]) -> dict[str, str]:
-        return {**settings, **({"weights": told(self.weights)} if "weights" in settings else {})}
+        return {**settings, **({"weights": _told(self.weights)} if "weights" in settings else {})}
 
     def fit(self, data: Split, ctx: Context) -> State:
         """The surrogate's body, the centres (p,D) and the clusters' noise (p,3,S,S) at net size,
@@ -200,6 +201,10 @@ class _Pull:
         """The mean of KL(softmax(centre) || softmax(features)) over images (B,C,H,W)."""
         seen = self.net.features(overlaid(x, noise).clamp(0, 1)).log_softmax(1)
         return F.kl_div(seen, self.centre.softmax(0).expand_as(seen), reduction="batchmean")
+
+
+def _told(weights: str) -> str:
+    return told(weights) if weights else ""
 
 
 def nearest(net: Net, x: Tensor, centres: Tensor) -> Tensor:

@@ -44,7 +44,9 @@ class Net(nn.Module):
     def _prepared(self, x: Tensor) -> Tensor:
         # Autocast would resize in bfloat16, and show other images than crafting does.
         with torch.autocast(x.device.type, enabled=False):
-            x = resize(x.float(), self.net_size).expand(-1, 3, -1, -1)
-            x = (x - _MEAN) / _SPREAD
+            x = self._centred(resize(x.float(), self.net_size).expand(-1, 3, -1, -1))
         dtype = next(self.body.parameters()).dtype
         return x.to(dtype, memory_format=torch.channels_last)
+
+    def _centred(self, x: Tensor) -> Tensor:
+        return (x - _MEAN) / _SPREAD

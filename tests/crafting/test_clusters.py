@@ -198,6 +198,20 @@ def test_a_net_of_timms_sees_images_at_its_own_size(
     assert crafted.shape == (4, 3, 16, 16)
 
 
+@pytest.mark.parametrize("name", ["test_vit", "resnet18", "vit_tiny_patch16_224"])
+def test_a_net_of_timms_sees_colours_as_its_weights_do(name: str, ctx: Context) -> None:
+    from timm.data import create_transform, resolve_model_data_config
+    from torchvision.transforms.v2.functional import to_pil_image
+
+    net = new_encoder(f"timm:{name}", ctx).eval()
+    config = resolve_model_data_config(net.body) | {"crop_pct": 1.0}
+    side = config["input_size"][-1]
+    pixels = torch.randint(256, (3, side, side), generator=torch.Generator().manual_seed(0))
+    theirs = create_transform(**config)(to_pil_image(pixels.byte()))
+    assert torch.allclose(net._prepared(pixels[None] / 255)[0], theirs, atol=1e-5)
+    assert not {"mean", "std"} & net.state_dict().keys()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -239,3 +253,4 @@ def test_a_path_stays_at_home(tmp_path: Path) -> None:
     assert later.published(public) == public
     assert later.fit_key() == method.fit_key()
     assert _uc().published({"clusters": "4"}) == {"clusters": "4"}
+    assert _uc().published({"weights": ""}) == {"weights": ""}
