@@ -26,7 +26,9 @@ it. While fit runs it needs room for two noises of every row, a byte for each nu
 5. There are at most `rounds` rounds; the code goes on until the error is small enough.
 6. em-class applies its noise to images of another size by resizing the noise (bilinear), to one
    channel by its mean over channels. Its noise is learnt from `data_share` of the rows.
-7. `quick` has a small net, T = 10 steps of 1.6 levels, and at most 12 rounds.
+7. A class of which em-class looked at no row gets random noise, even within the budget; the code
+   leaves its images as they are.
+8. `quick` has a small net, T = 10 steps of 1.6 levels, and at most 12 rounds.
 
 **Expected** of `paper`, ResNet-18 on CIFAR-10 at linf:8: 19.9 % test accuracy (as run by Fowl et
 al. 2021 with the authors' code), 20.8 % (APBench). It falls to adversarial training with a radius
@@ -256,10 +258,16 @@ class ClassWise(ErrorMinimising):
                 "bk,bchw->kchw", members, self._refreshed(net, part, add).double()
             )
         assert totals is not None, "a split without rows"
-        means = over_ranks(totals, ctx) / over_ranks(counts, ctx).clamp_min(1).view(-1, 1, 1, 1)
+        totals, counts = over_ranks(totals, ctx), over_ranks(counts, ctx).view(-1, 1, 1, 1)
+        means = self.budget.nearest((totals / counts.clamp_min(1)).float()).cpu()
         if turn.writes:
-            noise = self.budget.nearest(means.float()).cpu().contiguous()
-            save_file({_CLASSES: noise}, turn.after / _CLASS_FILE)
+            noise = torch.where(counts.cpu() > 0, means, self._drawn(means.shape, ctx))
+            save_file({_CLASSES: noise.contiguous()}, turn.after / _CLASS_FILE)
+
+    def _drawn(self, shape: torch.Size, ctx: Context) -> Tensor:
+        """Random noise (K,C,H,W) float32, even within the budget, the same in every round."""
+        drawn = ctx.shared("em-class-random").random(tuple(shape), dtype=np.float32) * 2 - 1
+        return torch.from_numpy(drawn) * (self.levels / 255)
 
 
 def _losses(net: Net, x: Tensor, labels: Tensor) -> Tensor:

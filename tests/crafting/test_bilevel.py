@@ -293,6 +293,21 @@ def test_class_noise_stays_in_its_budget_and_serves_strangers(
     assert torch.equal(crafted, x + noise[strangers.labels()])
 
 
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_a_class_without_rows_is_not_left_as_it_is(
+    rounds: int, split: PixelSplit, context: Callable[..., Context]
+) -> None:
+    method, four = tiny("em-class", rounds=rounds), replace(split, num_classes=4)
+    noise = method.fit(four, context(four))["classes/noise"]
+    drawn = method._drawn(noise.shape, context(four))
+    assert [torch.equal(*each) for each in zip(noise, drawn, strict=True)] == [False] * 3 + [True]
+    levels = noise[3] * 255
+    assert 7.5 < levels.abs().max() <= 8
+    assert (levels.abs() < 4).float().mean() == pytest.approx(0.5, abs=0.06)
+    other = method.fit(four, context(four, b"other"))["classes/noise"][3]
+    assert not torch.equal(noise[3], other)
+
+
 def test_class_noise_is_fitted_to_other_sizes_and_channels(ctx: Context) -> None:
     noise = torch.zeros(3, 3, 16, 16)
     noise[1] = 6 / 255
