@@ -35,14 +35,14 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from crafting.adversarial import in_eval_mode
-from crafting.methods.robust_error_minimising import QUICK, Draw, RobustErrorMinimising
+from crafting.methods.robust_error_minimising import QUICK, Draw, RobustNoise
 from crafting.nets import Net
 from crafting.registry import register
 
 
 @dataclass(frozen=True, kw_only=True)
-class MinMaxMin(RobustErrorMinimising):
-    """`min-max-min`: adversary_steps has no effect, the surrogate alone meets an adversary.
+class MinMaxMin(RobustNoise):
+    """`min-max-min`: the surrogate alone meets an adversary.
 
     weight: of DAR; dar: as the paper or as the code has it; second_surrogate: a net's name, or
     nothing.
@@ -68,10 +68,6 @@ class MinMaxMin(RobustErrorMinimising):
     def surrogates(self) -> tuple[str, ...]:
         second = (self.second_surrogate,) if self.second_surrogate else ()
         return (self.surrogate, *second)
-
-    @property
-    def passes(self) -> int:
-        return self.steps * self.draws * len(self.surrogates)
 
     def disturbed(self, net: Net, x: Tensor, y: Tensor, draw: Draw, stream: str) -> Tensor:
         """x as it is."""

@@ -37,6 +37,7 @@ clean.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -62,14 +63,13 @@ _DECAYS = (2 / 5, 4 / 5)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RobustErrorMinimising(BilevelMethod):
-    """`rem`: noise that lowers the loss of the worst of its surroundings.
+class RobustNoise(BilevelMethod):
+    """Noise that a robust surrogate gets right, in spite of what a subclass disturbs it by.
 
     epochs: of the surrogate's training; steps: of step_levels (of 255) each, by the mean gradient
-    of `draws` crops; adversary_levels: the adversary's radius; adversary_steps: how many it takes
-    while noise is made, and training_adversary_steps while the surrogate learns (a fifth of the
-    radius each where there are 10, longer where there are fewer). ValueError for a radius that is
-    not above 0 and below the budget.
+    of `draws` crops; adversary_levels: the adversary's radius; training_adversary_steps: how many
+    it takes while the surrogate learns (a fifth of the radius each where there are 10, longer where
+    there are fewer). ValueError for a radius that is not above 0 and below the budget.
     """
 
     epochs: int = 13
@@ -77,20 +77,7 @@ class RobustErrorMinimising(BilevelMethod):
     step_levels: float = 1.6
     draws: int = 5
     adversary_levels: float = 4.0
-    adversary_steps: int = 10
     training_adversary_steps: int = 10
-
-    paper: ClassVar[str] = (
-        "Robust Unlearnable Examples: Protecting Data Against Adversarial Learning, ICLR 2022"
-    )
-    bibtex: ClassVar[str] = """@inproceedings{fu2022robust,
-  title = {Robust Unlearnable Examples: Protecting Data Against Adversarial Learning},
-  author = {Fu, Shaopeng and He, Fengxiang and Liu, Yang and Shen, Li and Tao, Dacheng},
-  booktitle = {International Conference on Learning Representations},
-  year = {2022},
-  eprint = {2203.14533},
-  archiveprefix = {arXiv}
-}"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -106,7 +93,7 @@ class RobustErrorMinimising(BilevelMethod):
 
     @property
     def passes(self) -> int:
-        return self.steps * self.draws * (self.adversary_steps + 1)
+        return self.steps * self.draws * len(self.surrogates)
 
     @property
     def fit_epochs(self) -> int:
@@ -165,10 +152,9 @@ class RobustErrorMinimising(BilevelMethod):
         held = self.disturbed(net, moved, y, draw, stream) - moved
         return image_gradient(lambda x: losses(net, move(x, moves) + held, y), x)
 
+    @abstractmethod
     def disturbed(self, net: Net, x: Tensor, y: Tensor, draw: Draw, stream: str) -> Tensor:
-        """What the noise must cope with: here the worst that the adversary finds around x."""
-        start = draw(f"adversary-{stream}", tuple(x.shape[1:])) * (self.adversary_levels / 255)
-        return pgd(net, x, y, ball=self.ball, steps=self.adversary_steps, loss=_summed, start=start)
+        """What the noise on images x must cope with."""
 
     def regulariser(self, net: Net, x: Tensor) -> Tensor:
         """What the surrogate's loss has besides, at the clean images; here nothing."""
@@ -195,9 +181,38 @@ class RobustErrorMinimising(BilevelMethod):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StableErrorMinimising(RobustErrorMinimising):
+class RobustErrorMinimising(RobustNoise):
+    """`rem`: noise that lowers the loss of the worst of its surroundings, which an adversary finds
+    in adversary_steps."""
+
+    adversary_steps: int = 10
+
+    paper: ClassVar[str] = (
+        "Robust Unlearnable Examples: Protecting Data Against Adversarial Learning, ICLR 2022"
+    )
+    bibtex: ClassVar[str] = """@inproceedings{fu2022robust,
+  title = {Robust Unlearnable Examples: Protecting Data Against Adversarial Learning},
+  author = {Fu, Shaopeng and He, Fengxiang and Liu, Yang and Shen, Li and Tao, Dacheng},
+  booktitle = {International Conference on Learning Representations},
+  year = {2022},
+  eprint = {2203.14533},
+  archiveprefix = {arXiv}
+}"""
+
+    @property
+    def passes(self) -> int:
+        return super().passes * (self.adversary_steps + 1)
+
+    def disturbed(self, net: Net, x: Tensor, y: Tensor, draw: Draw, stream: str) -> Tensor:
+        """The worst that the adversary finds around x."""
+        start = draw(f"adversary-{stream}", tuple(x.shape[1:])) * (self.adversary_levels / 255)
+        return pgd(net, x, y, ball=self.ball, steps=self.adversary_steps, loss=_summed, start=start)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StableErrorMinimising(RobustNoise):
     """`sem`: noise that lowers the loss at random places around it; the surrogate alone meets an
-    adversary, so that adversary_steps has no effect."""
+    adversary."""
 
     paper: ClassVar[str] = (
         "Stable Unlearnable Example: Enhancing the Robustness of Unlearnable Examples via Stable "
@@ -212,10 +227,6 @@ class StableErrorMinimising(RobustErrorMinimising):
   eprint = {2311.13091},
   archiveprefix = {arXiv}
 }"""
-
-    @property
-    def passes(self) -> int:
-        return self.steps * self.draws
 
     def disturbed(self, net: Net, x: Tensor, y: Tensor, draw: Draw, stream: str) -> Tensor:
         """x with a difference drawn evenly from the adversary's ball."""

@@ -18,20 +18,21 @@ from crafting.method import Context
 from crafting.methods.min_max_min import MinMaxMin, availability
 from crafting.methods.robust_error_minimising import (
     RobustErrorMinimising,
+    RobustNoise,
     StableErrorMinimising,
     drawn_from_torch,
     whole_pixels,
 )
 from crafting.moves import move
 from crafting.nets import Net, build, for_crafting
-from crafting.registry import methods
+from crafting.registry import configure, methods
 
 ROBUST = ["rem", "sem", "min-max-min"]
 
 
 def tiny(name: str, **changes: Any) -> Any:
-    small = {"epochs": 3, "steps": 3, "draws": 1, "batch_size": 16}
-    small |= {"adversary_steps": 1, "training_adversary_steps": 1}
+    small = {"epochs": 3, "steps": 3, "draws": 1, "batch_size": 16, "training_adversary_steps": 1}
+    small |= {"adversary_steps": 1} if name == "rem" else {}
     return replace(methods()[name].quick, **(small | changes))
 
 
@@ -111,7 +112,7 @@ def test_sem_draws_evenly_within_the_radius(net: Net) -> None:
 def test_crafted_images_are_learnt_already(
     name: str, split: PixelSplit, ctx: Context, batch: Batch
 ) -> None:
-    method: RobustErrorMinimising = tiny(name, epochs=2)
+    method: RobustNoise = tiny(name, epochs=2)
     state = method.fit(split, ctx)
     method = replace(method, steps=6, draws=2)
     crafted = method.budget.project(method.crafter(state, ctx)(batch), batch.x)
@@ -125,6 +126,12 @@ def test_crafted_images_are_learnt_already(
 def test_an_adversary_as_strong_as_the_noise_is_refused(name: str, levels: float) -> None:
     with pytest.raises(ValueError, match="below 8, such as 4"):
         tiny(name, adversary_levels=levels)
+
+
+@pytest.mark.parametrize("name", ["sem", "min-max-min"])
+def test_noise_that_meets_no_adversary_has_no_number_of_its_steps(name: str) -> None:
+    with pytest.raises(ValueError, match=r"no option .adversary_steps"):
+        configure(name, "quick", settings={"adversary_steps": "3"})
 
 
 def test_papers_train_with_their_own_figures() -> None:
