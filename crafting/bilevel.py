@@ -62,7 +62,7 @@ class BilevelMethod(Method):
     """A method whose fit plays rounds; subclasses say what happens in one.
 
     surrogate: a net's name; batch_size, lr: of its training. ValueError for a net that does not
-    exist.
+    exist, and a rate that is not above 0.
     """
 
     surrogate: str = "resnet18"
@@ -74,6 +74,7 @@ class BilevelMethod(Method):
     def __post_init__(self) -> None:
         for name in self.surrogates:
             lookup("net", name, ARCHITECTURES)
+        self.demand_above_zero("lr")
 
     @property
     def surrogates(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ A method only says which way is up; the budget's geometry takes the step and kee
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -58,8 +59,10 @@ class Walk:
 
 
 def demand_reach(budget: Budget, steps: int, levels: float) -> None:
-    """ValueError where steps as long as those for whole grey levels would end far inside an L2
-    budget, whose steps are lengths of the whole difference."""
+    """ValueError where steps have no length, and where steps as long as those for whole grey levels
+    would end far inside an L2 budget, whose steps are lengths of the whole difference."""
+    if not 0 < levels < math.inf:
+        raise ValueError(f"step_levels is above 0, not {levels:g}: set step_levels=1")
     bound = budget.dense if isinstance(budget, Sum) else budget
     if isinstance(bound, L2) and steps * levels / 255 < bound.radius:
         raise ValueError(

@@ -5,6 +5,7 @@ turns those tensors into a function of one batch. A method holds its hyper-param
 from __future__ import annotations
 
 import hashlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -126,6 +127,14 @@ class Method(ABC):
     def options(self) -> dict[str, Any]:
         """Its options by name, as `--set` names them."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "budget"}
+
+    def demand_above_zero(self, *names: str) -> None:
+        """ValueError for the first of these options that is not above 0, or not finite."""
+        defaults = {f.name: f.default for f in fields(self)}
+        for name in names:
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise ValueError(f"{name} is above 0, not {value:g}: set {name}={defaults[name]:g}")
 
     def fit_key(self) -> dict[str, Any]:
         """The options that `fit` reads: where they are equal, a State can be used again."""

@@ -110,10 +110,8 @@ class UnlearnableClusters(Method):
     def __post_init__(self) -> None:
         demand_encoder(self.surrogate, self.weights)
         if self.clusters < 2:
-            raise ValueError("uc clusters is at least 2: each is pulled towards the next")
-        for name, value in (("rate", self.generator_rate), ("temperature", self.temperature)):
-            if not value > 0:
-                raise ValueError(f"uc {name} is above 0, not {value:g}")
+            raise ValueError("clusters is at least 2, each drawn to the next: set clusters=10")
+        self.demand_above_zero("generator_rate", "temperature")
 
     @property
     def passes(self) -> int:
@@ -141,7 +139,7 @@ class UnlearnableClusters(Method):
         """The surrogate's body, the centres (p,D) and the clusters' noise (p,3,S,S) at net size,
         equal on every rank. ValueError where there are fewer rows than clusters."""
         if len(data) < self.clusters:
-            raise ValueError(f"{len(data)} rows make no {self.clusters} clusters: set fewer")
+            raise ValueError(f"{len(data)} rows make no {self.clusters} clusters: lower clusters")
         first_half = replace(ctx, progress=lambda done, total: ctx.progress(done, 2 * total))
         state = fitted_encoder(
             self.surrogate, self.weights, data, first_half, self.surrogate_epochs, self.temperature

@@ -113,7 +113,8 @@ class DeepConfuse(BilevelMethod):
 
     rounds: each with a new classifier, which goes inner_epochs times through the rows;
     generator_lr: of Adam; generator_width: channels at full size; generator_depth: how often the
-    size is halved on the way. ValueError for a generator without channels or of negative depth.
+    size is halved on the way. ValueError for a generator without channels, of negative depth, or
+    that does not learn.
     """
 
     surrogate: str = "vgg16"
@@ -140,6 +141,7 @@ class DeepConfuse(BilevelMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.demand_above_zero("generator_lr")
         if self.generator_width < 1 or self.generator_depth < 0:
             raise ValueError(
                 "a generator has at least 1 channel and is not halved fewer than 0 times: set "

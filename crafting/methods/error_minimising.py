@@ -73,7 +73,8 @@ class ErrorMinimising(BilevelMethod):
     rounds: at most; round_steps: M, of training in each; steps: T, of step_levels (of 255) each;
     stop_error: lambda, the share of rows which the surrogate still gets wrong when fit ends;
     data_share: the share of the rows that fit looks at; onesided: negative noise is left out of
-    what is crafted. ValueError for a share outside 0 to 1, and a budget above 127 levels.
+    what is crafted. ValueError for a share outside 0 to 1, steps without length, and a budget above
+    127 levels.
     """
 
     rounds: int = 50
@@ -91,6 +92,7 @@ class ErrorMinimising(BilevelMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.demand_above_zero("step_levels")
         if not 0 <= self.stop_error <= 1:
             raise ValueError("stop_error is a share of the rows: set stop_error=0.01")
         if not 0 < self.data_share <= 1:

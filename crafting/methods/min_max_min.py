@@ -29,6 +29,7 @@ in the loop of rem: every training step makes d for its batch, crafting makes it
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -45,7 +46,7 @@ class MinMaxMin(RobustNoise):
     """`min-max-min`: the surrogate alone meets an adversary.
 
     weight: of DAR; dar: as the paper or as the code has it; second_surrogate: a net's name, or
-    nothing.
+    nothing. ValueError for a weight below 0.
     """
 
     weight: float = 1.0
@@ -63,6 +64,11 @@ class MinMaxMin(RobustNoise):
   eprint = {2305.10691},
   archiveprefix = {arXiv}
 }"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.weight < math.inf:
+            raise ValueError(f"weight is at least 0, not {self.weight:g}: set weight=1")
 
     @property
     def surrogates(self) -> tuple[str, ...]:

@@ -69,7 +69,8 @@ class RobustNoise(BilevelMethod):
     epochs: of the surrogate's training; steps: of step_levels (of 255) each, by the mean gradient
     of `draws` crops; adversary_levels: the adversary's radius; training_adversary_steps: how many
     it takes while the surrogate learns (a fifth of the radius each where there are 10, longer where
-    there are fewer). ValueError for a radius that is not above 0 and below the budget.
+    there are fewer). ValueError for a radius that is not above 0 and below the budget, and for
+    steps without length.
     """
 
     epochs: int = 13
@@ -81,6 +82,7 @@ class RobustNoise(BilevelMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.demand_above_zero("step_levels")
         if not 0 < self.adversary_levels < self.levels:
             raise ValueError(
                 f"an adversary of {self.adversary_levels:g} levels is not within {self.budget}: "

@@ -90,9 +90,7 @@ class TangentKernel(Method):
 }"""
 
     def __post_init__(self) -> None:
-        for name, value in (("time", self.time), ("ridge", self.ridge)):
-            if not value > 0:
-                raise ValueError(f"ntga {name} is above 0, not {value:g}")
+        self.demand_above_zero("time", "ridge")
 
     @property
     def step_levels(self) -> float:

@@ -41,6 +41,7 @@ separability=0.1 51.3 %, contrast=0 55.8 %: the equation as written did not prot
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Literal
@@ -69,7 +70,8 @@ class TransferableNoise(Method):
     """`tue`: contrast and separability weigh the two parts of the noise's objective; every is how
     many steps of the net go before the noise's; step_levels the length of one of its steps, of 255.
 
-    ValueError for a net that does not exist, weights below 0 or both 0, and a temperature of 0.
+    ValueError for a net that does not exist, weights below 0 or both 0, a temperature of 0, and
+    steps without length.
     """
 
     surrogate: str = "resnet18"
@@ -98,10 +100,13 @@ class TransferableNoise(Method):
 
     def __post_init__(self) -> None:
         lookup("net", self.surrogate, ARCHITECTURES)
-        if min(self.contrast, self.separability) < 0 or self.contrast + self.separability == 0:
-            raise ValueError("tue contrast and separability are weights of 0 or more, not both 0")
-        if not self.temperature > 0:
-            raise ValueError(f"tue temperature is above 0, not {self.temperature:g}")
+        weights = self.contrast, self.separability
+        if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
+            raise ValueError(
+                "contrast and separability are weights of 0 or more, not both 0: set contrast=1 "
+                "separability=0.1"
+            )
+        self.demand_above_zero("temperature", "step_levels")
 
     @property
     def surrogates(self) -> tuple[str, ...]:
