@@ -80,10 +80,10 @@ class BilevelMethod(Method):
     def surrogates(self) -> tuple[str, ...]:
         return (self.surrogate,)
 
-    @property
     @abstractmethod
-    def most_rounds(self) -> int:
-        """After so many rounds fit ends in any case."""
+    def rounds_for(self, ctx: Context) -> int:
+        """After so many rounds fit ends in any case. A split that holds a share of the source's
+        rows is learnt from in as many steps as all of them would be."""
 
     @property
     def levels(self) -> int:
@@ -101,11 +101,11 @@ class BilevelMethod(Method):
         same options left in `ctx.scratch` are not played again."""
         with self._scratch(ctx) as folder:
             _begin(folder, ctx)
-            number = _last(folder)
-            while number < self.most_rounds and not _is_over(folder, number):
+            number, rounds = _last(folder), self.rounds_for(ctx)
+            while number < rounds and not _is_over(folder, number):
                 self._next(folder, number, data, ctx)
                 number += 1
-                ctx.progress(number, self.most_rounds)
+                ctx.progress(number, rounds)
             return self.fitted(_named(folder, number), ctx)
 
     def fitted(self, last: Path, ctx: Context) -> State:

@@ -148,8 +148,7 @@ class DeepConfuse(BilevelMethod):
                 "generator_width=16 generator_depth=2"
             )
 
-    @property
-    def most_rounds(self) -> int:
+    def rounds_for(self, ctx: Context) -> int:
         return self.rounds
 
     @property
@@ -170,8 +169,9 @@ class DeepConfuse(BilevelMethod):
             with torch.no_grad():
                 return disturbed(old, x, self.levels / 255), y
 
-        for epoch in range(self.inner_epochs):
-            part = ShownSplit(data, first_epoch=turn.number * self.inner_epochs + epoch)
+        epochs = round(self.inner_epochs / ctx.fit_share)
+        for epoch in range(epochs):
+            part = ShownSplit(data, first_epoch=turn.number * epochs + epoch)
             self.train(turn, 0, part, Hooks(augment=shown), ctx, self.lr)
         if turn.writes:
             save_file(_weights(new), turn.after / _WEIGHTS)

@@ -102,8 +102,7 @@ class ErrorMinimising(BilevelMethod):
                 f"noise is kept in 8 bits: give a budget of at most linf:{MOST_LEVELS}"
             )
 
-    @property
-    def most_rounds(self) -> int:
+    def rounds_for(self, ctx: Context) -> int:
         return self.rounds
 
     @property

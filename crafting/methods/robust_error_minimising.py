@@ -89,9 +89,8 @@ class RobustNoise(BilevelMethod):
                 f"set adversary_levels above 0 and below {self.levels}, such as {self.levels / 2:g}"
             )
 
-    @property
-    def most_rounds(self) -> int:
-        return self.epochs
+    def rounds_for(self, ctx: Context) -> int:
+        return round(self.epochs / ctx.fit_share)
 
     @property
     def passes(self) -> int:
@@ -110,7 +109,7 @@ class RobustNoise(BilevelMethod):
 
     def play(self, turn: Turn, data: Split, ctx: Context) -> bool:
         """One epoch of every surrogate, against noise made for it on the way."""
-        decayed = sum(turn.number >= self.epochs * at for at in _DECAYS)
+        decayed = sum(turn.number >= self.rounds_for(ctx) * at for at in _DECAYS)
         for k in range(len(turn.nets)):
             hooks = Hooks(loss=self._training_loss(turn.nets, k))
             shown = ShownSplit(data, first_epoch=turn.number)

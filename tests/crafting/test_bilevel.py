@@ -166,6 +166,35 @@ def test_a_round_trains_for_m_steps(
     assert max(map(max, seen)) - min(map(min, seen)) <= 2
 
 
+def _rates(method: Any, data: Any, ctx: Context, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The learning rate of every step that the first surrogate takes in a fit."""
+    rates: list[float] = []
+    own = type(method).train
+
+    def noted(self: Any, turn: Turn, k: int, data: Any, hooks: Any, *rest: Any) -> None:
+        def step(net: Any, optimiser: Any) -> None:
+            rates.append(optimiser.param_groups[0]["lr"])
+
+        own(self, turn, k, data, replace(hooks, step=step), *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(method), "train", noted)
+        method.fit(data, ctx)
+    return rates
+
+
+@pytest.mark.parametrize("name", ["em", "rem", "sem", "deepconfuse"])
+def test_a_share_of_the_rows_is_learnt_from_in_as_many_steps(
+    name: str, split: PixelSplit, ctx: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = tiny(name, batch_size=24, **{"epochs": 5} if name in ("rem", "sem") else {})
+    whole = _rates(method, split, ctx, monkeypatch)
+    share = replace(ctx, fit_share=0.5)
+    assert _rates(method, split.take(range(24)), share, monkeypatch) == whole
+    if name == "rem":
+        assert whole == pytest.approx([0.1] * 4 + [0.01] * 4 + [0.001] * 2)
+
+
 # em
 
 
