@@ -120,7 +120,8 @@ class TransferableNoise(Method):
         return round(2 * self.surrogate_epochs * (1 + self.steps / self.every))
 
     def fit(self, data: Split, ctx: Context) -> State:
-        """The prototypes (K,m,3,S,S) at net size, within the budget and equal on every rank."""
+        """The prototypes (K,m,3,S,S) at net size, within the budget and equal on every rank.
+        ValueError where the net takes so few steps that the noise's turn never comes."""
         learning = _Learning(self, ctx)
         if self.contrast == 0:
             learning.alone(data)
@@ -144,6 +145,12 @@ class TransferableNoise(Method):
     def _contrasted(self, data: Split, learning: _Learning, ctx: Context) -> None:
         seeds, total = ctx.shared("tue-net").integers(2**31, size=2), self.epochs_for(ctx)
         net = build(self.surrogate, 1, ctx.net_size, int(seeds[0]))
+        steps = total * -(-len(data) // self.batch_size)
+        if steps < self.every:
+            raise ValueError(
+                f"the net takes {steps} steps on {len(data)} rows, and the noise would stay as it "
+                f"was drawn: set every={max(1, steps // 5)}"
+            )
 
         def tell(epoch: int, stats: EpochStats) -> None:
             ctx.progress(epoch, total)
@@ -199,7 +206,8 @@ class _Learning(Contrast):
         return loss
 
     def alone(self, data: Split) -> None:
-        """The noise takes its steps on as many batches as with a net, by separability alone."""
+        """The noise takes its steps on the first batch and as many as with a net, by separability
+        alone."""
         epochs, seen = self._method.epochs_for(self._ctx), 0
         for epoch in range(epochs):
             for batch in data.batches(self._method.batch_size, epoch):

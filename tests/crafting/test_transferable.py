@@ -160,12 +160,13 @@ def test_the_net_learns_from_images_with_their_noise(
         return torch.cat([x, x]), torch.cat([y, y])
 
     monkeypatch.setattr(_Learning, "augment", noted)
-    method = _tue(batch_size=48, surrogate_epochs=1, every=2)
+    method = _tue(batch_size=48, surrogate_epochs=1)
+    start = _Learning(method, ctx).noise
     learnt = method.fit(split, ctx)["prototypes/noise"]
-    (x,) = seen
     order = next(split.batches(48, 0))
-    expected = (order.x + mixed(learnt, order, ctx)).clamp(0, 1)
-    assert torch.allclose(x, expected, atol=1e-6)
+    expected = (order.x + mixed(start, order, ctx)).clamp(0, 1)
+    assert torch.allclose(seen[0], expected, atol=1e-6)  # the noise moves after the net has looked
+    assert not torch.equal(learnt, start)
 
 
 def test_views_differ_and_can_be_differentiated() -> None:
@@ -200,6 +201,13 @@ def test_crops_are_those_of_bilinear_sampling() -> None:
     grid = F.affine_grid(maps, list(x.shape), align_corners=False)
     expected = F.grid_sample(x, grid, padding_mode="border", align_corners=False)
     assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_noise_whose_turn_never_comes_is_refused(split: PixelSplit, ctx: Context) -> None:
+    method = _tue(surrogate_epochs=3, batch_size=20, every=9)  # 3 epochs of 3 batches
+    assert not torch.equal(method.fit(split, ctx)["prototypes/noise"], _Learning(method, ctx).noise)
+    with pytest.raises(ValueError, match=r"takes 9 steps on 48 rows.*set every=1"):
+        replace(method, every=10).fit(split, ctx)
 
 
 def test_without_contrast_no_net_is_trained(
