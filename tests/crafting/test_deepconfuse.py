@@ -8,30 +8,26 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import rounds
 import torch
 import torch.nn.functional as F
+from rounds import same
 from torch import Tensor, nn
 from torch.optim import Adam
 
 from crafting.batch import Batch, PixelSplit
 from crafting.bilevel import Turn
 from crafting.budget import Linf
-from crafting.method import Context, State
+from crafting.method import Context
 from crafting.methods.deepconfuse import Follower, Generator, disturbed
 from crafting.nets import build
-from crafting.registry import methods
 from crafting.runner import protect
 
 BOUND, LR = 8 / 255, 0.5
 
 
 def tiny(**changes: Any) -> Any:
-    small = {"rounds": 2, "inner_epochs": 1, "batch_size": 16, "generator_width": 4}
-    return replace(methods()["deepconfuse"].quick, **(small | changes))
-
-
-def same(one: State, other: State) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+    return rounds.tiny("deepconfuse", **({"rounds": 2} | changes))
 
 
 @pytest.fixture
@@ -154,30 +150,6 @@ def test_adam_goes_on_from_round_to_round(split: PixelSplit, kept: Context) -> N
     method.fit(split, kept)
     adam = torch.load(method.last_round(kept) / "adam.pt", weights_only=True)
     assert {int(each["step"]) for each in adam["state"].values()} == {3 * 2 * 3}  # 3 batches
-
-
-def brought_down(done: int, total: int) -> None:
-    if done == 1:
-        raise KeyboardInterrupt
-
-
-def test_a_killed_fit_goes_on_to_the_same_state(
-    split: PixelSplit, ctx: Context, kept: Context, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    method = tiny(rounds=3)
-    state = method.fit(split, ctx)
-    with pytest.raises(KeyboardInterrupt):
-        method.fit(split, replace(kept, progress=brought_down))
-    played: list[int] = []
-    play = type(method).play
-
-    def noted(self: Any, turn: Turn, data: Any, ctx: Context) -> bool:
-        played.append(turn.number)
-        return bool(play(self, turn, data, ctx))
-
-    monkeypatch.setattr(type(method), "play", noted)
-    assert same(method.fit(split, kept), state)
-    assert played == [1, 2]
 
 
 def test_a_round_trains_a_new_classifier_on_noise_that_stays(

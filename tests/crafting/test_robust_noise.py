@@ -9,12 +9,16 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from rounds import losses, tiny, trainings
 from torch import Tensor
 
+from crafting.adversarial import LinfBall
 from crafting.batch import Batch, PixelSplit
 from crafting.bilevel import BilevelMethod
+from crafting.budget import Linf
 from crafting.descent import image_gradient
 from crafting.method import Context
+from crafting.methods import robust_error_minimising
 from crafting.methods.min_max_min import MinMaxMin, availability
 from crafting.methods.robust_error_minimising import (
     RobustErrorMinimising,
@@ -28,17 +32,6 @@ from crafting.nets import Net, build, for_crafting
 from crafting.registry import configure, methods
 
 ROBUST = ["rem", "sem", "min-max-min"]
-
-
-def tiny(name: str, **changes: Any) -> Any:
-    small = {"epochs": 3, "steps": 3, "draws": 1, "batch_size": 16, "training_adversary_steps": 1}
-    small |= {"adversary_steps": 1} if name == "rem" else {}
-    return replace(methods()[name].quick, **(small | changes))
-
-
-def losses(net: Net, x: Tensor, y: Tensor) -> Tensor:
-    with torch.no_grad():
-        return F.cross_entropy(net(x), y, reduction="none")
 
 
 def test_crops_move_by_whole_pixels_to_every_place() -> None:
@@ -79,6 +72,75 @@ def test_the_gradient_is_pulled_back_from_where_the_adversary_stands(
         wide = torch.zeros(3, 20, 20)
         wide[:, 2 + down : 18 + down, 2 + across : 18 + across] = back
         assert torch.allclose(found[k], wide[:, 2:18, 2:18], atol=1e-6, rtol=1e-3)
+
+
+def test_noise_starts_anywhere_within_the_budget(net: Net, batch: Batch) -> None:
+    drawn = torch.rand(batch.x.shape, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    method = tiny("rem", steps=0, budget=Linf(6))
+    made = method.minimised([net], batch.x, batch.labels(), lambda stream, shape: drawn)
+    assert torch.allclose(made, (batch.x + drawn * 6 / 255).clamp(0, 1), atol=1e-7)
+
+
+def test_the_adversary_starts_where_it_is_drawn(
+    net: Net, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = torch.rand(batch.x.shape, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    method: RobustErrorMinimising = tiny("rem", adversary_levels=3.0, adversary_steps=4)
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(robust_error_minimising, "pgd", lambda *at, **rest: asked.update(rest))
+    method.disturbed(net, batch.x, batch.labels(), lambda stream, shape: drawn, "0-0")
+    assert torch.equal(asked["start"], drawn * (3 / 255))
+    assert (asked["ball"], asked["steps"]) == (LinfBall(3.0), 4)
+
+
+@pytest.mark.parametrize("name", ROBUST)
+def test_the_surrogate_learns_from_noisy_images_at_their_worst(
+    name: str, net: Net, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to 8 levels of noise, whose loss is low, and 2 of an adversary on top, who raises it."""
+    still = torch.zeros(12, 3)
+    monkeypatch.setattr(robust_error_minimising, "whole_pixels", lambda drawn, x: still)
+    method: RobustNoise = tiny(name, steps=4, training_adversary_steps=3)
+    noisy, y = [], batch.labels()
+    own = type(method).minimised
+
+    def noted(self: Any, *rest: Any) -> Tensor:
+        noisy.append(own(self, *rest))
+        return noisy[0]
+
+    monkeypatch.setattr(type(method), "minimised", noted)
+    worst = method._worst([net], 0, batch.x, y)
+    levels = (worst - noisy[0]) * 255
+    assert 1.9 < levels.abs().max() <= 2.001
+    assert 7.9 < (noisy[0] - batch.x).mul(255).abs().max() <= 8.001
+    assert losses(net, noisy[0], y).mean() < losses(net, worst, y).mean()
+    monkeypatch.setattr(type(method), "_worst", lambda *rest: worst)
+    monkeypatch.setattr(type(method), "regulariser", lambda self, net, x: x.new_zeros(()))
+    loss = method._training_loss([net], 0)(net, batch.x, y)
+    assert torch.equal(loss, F.cross_entropy(net(worst), y))
+
+
+def test_noisy_images_are_moved_before_their_adversary_comes(
+    net: Net, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RobustNoise, "minimised", lambda self, nets, x, y, draw: x)
+    monkeypatch.setattr(robust_error_minimising, "pgd", lambda net, x, y, **rest: x)
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        shown = tiny("rem")._worst([net], 0, batch.x, batch.labels())
+        torch.manual_seed(4)
+        moves = whole_pixels(2 * torch.rand(12, 3) - 1, batch.x)
+    assert torch.equal(shown, move(batch.x, moves))
+    assert not torch.equal(shown, batch.x)
+
+
+def test_the_rate_falls_after_two_and_four_fifths(
+    split: PixelSplit, ctx: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = trainings(monkeypatch)
+    tiny("sem", epochs=5, batch_size=48).fit(split, ctx)
+    rates = [rate for each in seen for rate in each.rates]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001])
 
 
 def test_a_step_goes_against_the_sum_over_draws(net: Net, batch: Batch) -> None:
