@@ -14,6 +14,7 @@ from torch import Tensor
 
 from crafting.batch import Batch, PixelSplit
 from crafting.budget import Linf
+from crafting.contrastive import Contrast
 from crafting.encoder import load_encoder, new_encoder
 from crafting.method import Context, State
 from crafting.methods import clusters
@@ -60,6 +61,61 @@ def test_rows_go_where_scikit_learn_would_put_them(
     found = nearest(net, inside, state["clusters/centres"])
     assert found.tolist() == made[0].labels_.tolist()
     assert len(found.unique()) == 3
+
+
+def test_one_noise_is_laid_over_images_of_any_kind() -> None:
+    noise = torch.tensor([[3.0, 6.0], [9.0, 12.0]]).expand(1, 3, 2, 2).clone()
+    noise[:, 1] *= 2
+    noise[:, 2] *= 3
+    grey, colour = (
+        overlaid(torch.zeros(2, 1, 2, 4), noise),
+        overlaid(torch.zeros(1, 3, 4, 2), noise),
+    )
+    assert grey[0, 0].tolist() == grey[1, 0].tolist() == [[6, 6, 12, 12], [18, 18, 24, 24]]
+    assert colour[0, 1].tolist() == [[6, 12], [6, 12], [18, 24], [18, 24]]
+
+
+def test_centres_are_those_of_a_draw_where_there_are_very_many_rows(
+    split: PixelSplit, ctx: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sklearn.cluster import KMeans
+
+    seen: list[int] = []
+    original = KMeans.fit
+    monkeypatch.setattr(KMeans, "fit", lambda means, x: seen.append(len(x)) or original(means, x))
+    monkeypatch.setattr(clusters, "_CLUSTERED", 20)
+    rows: list[list[int]] = []
+    members = clusters._members
+
+    def noted(*given: Any) -> list[list[int]]:
+        rows.extend(members(*given))
+        return rows
+
+    monkeypatch.setattr(clusters, "_members", noted)
+    _uc(generator_epochs=1).fit(split, ctx)
+    assert seen == [20]
+    assert sorted(row for each in rows for row in each) == list(range(48))
+
+
+def test_a_generator_goes_down_its_cosine_in_as_many_epochs_as_the_share_of_rows_asks(
+    split: PixelSplit, ctx: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates: list[float] = []
+    joined: list[bool] = []
+
+    class Noted(clusters.AdamW):
+        def step(self, *given: Any) -> Any:
+            rates.append(self.param_groups[0]["lr"])
+            return super().step(*given)
+
+    own = Contrast.step
+    monkeypatch.setattr(Contrast, "step", lambda *at: joined.append(True) or own(*at))
+    monkeypatch.setattr(clusters, "AdamW", Noted)
+    share = replace(ctx, fit_share=0.5)
+    _uc(generator_epochs=2, surrogate_epochs=2, generator_rate=0.1).fit(split, share)
+    falling = [1e-6 + (0.1 - 1e-6) * (1 + np.cos(np.pi * epoch / 4)) / 2 for epoch in range(4)]
+    assert rates == pytest.approx(3 * falling)
+    assert len(joined) == 4  # epochs of one batch, in each of which the projection head learns
 
 
 def _divergence(state: State, ctx: Context, batch: Batch, noise: Tensor) -> list[float]:

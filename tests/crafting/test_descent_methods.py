@@ -203,6 +203,13 @@ def test_an_ensembles_nets_are_trained_independently(
     assert not torch.equal(both["net-00/head.weight"], both["net-02/head.weight"])
 
 
+def test_an_ensemble_trains_on_a_share_for_as_many_steps(split: PixelSplit, ctx: Context) -> None:
+    told: list[tuple[int, int]] = []
+    share = replace(ctx, fit_share=0.5, progress=lambda *at: told.append(at))
+    _method("ensemble", surrogate_epochs=1, nets="vgg-w16").fit(split, share)
+    assert told == [(1, 2), (2, 2)]
+
+
 def test_an_ensemble_says_what_it_trains() -> None:
     method = _method("ensemble", nets="vgg-w16, resnet10-w16", seeds=3, surrogate_epochs=5)
     assert method.surrogates == ("vgg-w16", "resnet10-w16")

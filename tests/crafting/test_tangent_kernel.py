@@ -49,11 +49,14 @@ def test_a_crafted_block_teaches_less_than_the_clean_one(
     assert after - clean > 3 * (block.loss(random) - clean)
 
 
-def test_the_loss_is_that_of_plain_kernel_regression(split: PixelSplit, ctx: Context) -> None:
+@pytest.mark.parametrize(("kind", "activation"), [("cnn", "relu"), ("fnn", "erf"), ("fnn", "relu")])
+def test_the_loss_is_that_of_plain_kernel_regression(
+    kind: Any, activation: Any, split: PixelSplit, ctx: Context
+) -> None:
     """After a very long training the dual weights solve K a = Y."""
-    method = _ntga(time=1e9, ridge=1e-2)
+    method = _ntga(time=1e9, ridge=1e-2, kernel=kind, activation=activation)
     block, batch = _block(method, split, ctx)
-    wide = Wide("cnn", "relu", 1.76, 0.18)
+    wide = Wide(kind, activation, 1.76, 0.18)
     kernel = wide.kernel(batch.x, batch.x)
     kernel = kernel + 1e-2 * kernel.diagonal().mean() * torch.eye(12)
     answers = wide.kernel(block.held_out.float() / 255, batch.x) @ torch.linalg.solve(

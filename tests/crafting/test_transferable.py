@@ -203,6 +203,36 @@ def test_crops_are_those_of_bilinear_sampling() -> None:
     assert torch.allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize(("every", "share", "turns"), [(1, 1.0, 4), (2, 1.0, 2), (3, 0.5, 2)])
+def test_the_noise_has_its_turn_after_so_many_steps_of_the_net(
+    every: int,
+    share: float,
+    turns: int,
+    split: PixelSplit,
+    ctx: Context,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """2 epochs of 2 batches, or 4 of them where the split is half of the rows."""
+    taken: list[bool] = []
+    monkeypatch.setattr(_Learning, "_improve", lambda *given: taken.append(True))
+    _tue(every=every).fit(split, replace(ctx, fit_share=share))
+    assert len(taken) == turns
+
+
+def test_statistics_stay_as_they_are_while_the_noise_learns(
+    split: PixelSplit, ctx: Context
+) -> None:
+    learning, net = _Learning(_tue(), ctx), build("vgg-w16", 1, 16, seed=1).train()
+    batch = next(split.batches(24))
+    with torch.random.fork_rng():
+        Contrast.loss(learning, net, *learning.augment(batch.x, batch.labels()))  # makes its head
+        learning.latest = batch
+        before = {name: value.clone() for name, value in net.named_buffers()}
+        learning._improve(net)
+    assert net.training
+    assert all(torch.equal(before[name], value) for name, value in net.named_buffers())
+
+
 def test_noise_whose_turn_never_comes_is_refused(split: PixelSplit, ctx: Context) -> None:
     method = _tue(surrogate_epochs=3, batch_size=20, every=9)  # 3 epochs of 3 batches
     assert not torch.equal(method.fit(split, ctx)["prototypes/noise"], _Learning(method, ctx).noise)
