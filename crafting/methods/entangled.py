@@ -19,7 +19,7 @@ within 4 levels, in steps of 2. It is aimed at victims that are themselves train
 
 1. entf-pull leaves out an image's own class whatever the distances are; the code sets its distance
    to 1, which picks the own class wherever all others are further away than 1.
-2. There are as many centres as classes; the code's are always 10.
+2. There are as many centres as classes that have rows; the code's are always 10.
 3. Noise and shifts are keyed by the image and a secret seed.
 4. Steps are in grey levels (0.4 of 255 is 0.05 of linf:8), also where the budget is another.
 5. Within an L2 budget the start is random on its sphere (the paper has no such budget).
@@ -48,6 +48,9 @@ from crafting.method import Context, Crafter, State
 from crafting.moves import along_moves
 from crafting.registry import register
 from crafting.surrogate import CENTRES, QUICK_SURROGATE, RobustSurrogateMethod
+
+_COINCIDE = 1e-6
+"""Below this share of the largest feature two centres differ by rounding alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +81,7 @@ class Pushed(RobustSurrogateMethod):
         return self.steps
 
     def crafter(self, state: State, ctx: Context) -> Crafter:
-        net, centres = self.load_last(state, ctx), state[CENTRES][-1].to(ctx.device)
+        net, centres = self.load_last(state, ctx), self._goals(state[CENTRES][-1]).to(ctx.device)
 
         def craft(batch: Batch) -> Tensor:
             batch = batch.to(ctx.device)
@@ -89,6 +92,10 @@ class Pushed(RobustSurrogateMethod):
             return walk.descend(scattered(walk, noise), along_moves(loss, moves), self.steps)
 
         return craft
+
+    def _goals(self, centres: Tensor) -> Tensor:
+        """The centres (K,D) that `_loss` looks at."""
+        return centres
 
     def _loss(
         self, features: Callable[[Tensor], Tensor], centres: Tensor, y: Tensor, x: Tensor
@@ -101,11 +108,25 @@ class Pushed(RobustSurrogateMethod):
 class Pulled(Pushed):
     """`entf-pull`: to whichever other class is nearest at that step."""
 
+    def _goals(self, centres: Tensor) -> Tensor:
+        return known_alone(centres)
+
     def _loss(
         self, features: Callable[[Tensor], Tensor], centres: Tensor, y: Tensor, x: Tensor
     ) -> Tensor:
         seen = features(x)
         return _distance(seen, centres[nearest_other(seen.detach(), centres, y)])
+
+
+def known_alone(centres: Tensor) -> Tensor:
+    """The centres (K,D) without those of classes that have no rows, which are infinitely far away.
+
+    A surrogate's State has the mean over all other centres there, which is nearer than any class.
+    """
+    wide = centres.double()
+    apart = (wide - wide.mean(0)).abs().amax(1, keepdim=True)
+    are_known = apart > _COINCIDE * wide.abs().max()
+    return torch.where(are_known, centres, torch.inf) if are_known.sum() > 1 else centres
 
 
 def nearest_other(features: Tensor, centres: Tensor, y: Tensor) -> Tensor:

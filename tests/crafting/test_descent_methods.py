@@ -13,10 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crafting.batch import Batch, PixelSplit
-from crafting.budget import L2, Linf, parse
-from crafting.descent import Walk, image_gradient
+from crafting.budget import L2, parse
+from crafting.descent import image_gradient
 from crafting.method import Context, State
-from crafting.methods.entangled import nearest_other
 from crafting.methods.tensorclog import _shortest
 from crafting.moves import move
 from crafting.nets import Net, build
@@ -233,32 +232,6 @@ def test_an_ensemble_says_what_it_trains() -> None:
 def test_an_ensemble_of_nets_that_are_none_or_repeat_is_refused(nets: str, advice: str) -> None:
     with pytest.raises(ValueError, match=advice):
         configure("ensemble", "quick", settings={"nets": nets})
-
-
-def test_the_nearest_other_class_is_found_however_far_it_is() -> None:
-    torch.manual_seed(0)
-    features, centres, y = torch.randn(40, 6), torch.randn(5, 6), torch.arange(40) % 5
-    for scale in (1.0, 100.0):  # at 100 every other class is further than 1
-        found = nearest_other(scale * features, scale * centres, y)
-        for seen, own, chosen in zip(features, y.tolist(), found.tolist(), strict=True):
-            distances = {k: F.mse_loss(seen, centres[k]).item() for k in range(5) if k != own}
-            assert chosen == min(distances, key=distances.__getitem__)
-
-
-def test_the_class_that_is_pulled_to_is_chosen_anew_at_every_step() -> None:
-    """From (.5,.5) the first signed step leads to (.6,.6), where another centre has come nearer."""
-    centres = torch.tensor([[0.5, 0.5], [0.8, 0.51], [0.7, 0.75]])
-    at, y = torch.full((1, 1, 1, 2), 0.5), torch.tensor([0])
-    method, walk = _method("entf-pull"), Walk(at, Linf(255), 25.5)
-
-    def gradient(x: Tensor, t: int) -> Tensor:
-        return image_gradient(lambda x: method._loss(lambda x: x.flatten(1), centres, y, x), x)
-
-    places = [walk.descend(at, gradient, steps).flatten() for steps in (1, 2)]
-    chosen = [nearest_other(place[None], centres, y).item() for place in (at.flatten(), places[0])]
-    assert chosen == [1, 2]
-    assert torch.allclose(places[0], torch.tensor([0.6, 0.6]))
-    assert torch.allclose(places[1], torch.tensor([0.7, 0.7]))  # towards the first: (.7, .5)
 
 
 def _gradient_length(net: Net, x: Tensor, y: Tensor) -> Tensor:
