@@ -63,6 +63,8 @@ def resolve(options: ReleaseOptions, workdir: Workdir, terminal: Terminal) -> Re
     scored = None
     if test is not None:
         scored = _survey(tested.bare(), test, None, options, workdir, terminal)
+        if options.verify:
+            demand.several_classes(tested, scored, "test rows")
     seed = _seed(options, target, vault)
     found = _Found(
         options, workdir, target, chain, source, split, whole, tested, test, scored, method, seed

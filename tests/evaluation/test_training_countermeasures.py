@@ -76,7 +76,7 @@ def rows_of(split: Split) -> set[int]:
         ("trimmed-loss:keep=90", "above 0 and up to 1, not 90"),
         ("deconv-at:kernel=4", "an odd kernel of 1 or more, not 4"),
         ("deconv-at:steps=0", "at least 1 step, not 0"),
-        ("deconv-at:eta=nan", "eta above 0, not nan"),
+        ("deconv-at:eta=-1", "eta above 0, not -1"),
         ("abl:share=1", "above 0 and below 1, not 1"),
         ("abl:rate=-1", "a gamma and a rate of 0 or more"),
         ("dpa:parts=0", "at least 1 part, not 0"),
