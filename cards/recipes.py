@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cards.figures import kind
+
+FINETUNE = "finetune"
+"""The countermeasure whose victims do not start from nothing."""
 _APART = {"versions", "victims", "countermeasures"}
 
 
@@ -82,7 +86,11 @@ def _schedule(recipe: dict[str, Any]) -> str:
     if name == "multistep":
         places = " and ".join(f"{100 * place:g} %" for place in milestones)
         return f"a tenth of it after {places} of training" if places else "constant"
-    known = {"linear": "climbing, then falling linearly", "cosine": "falling along a cosine"}
+    known = {
+        "linear": "climbing, then falling linearly",
+        "cosine": "falling along a cosine",
+        "warm-cosine": "climbing, then falling along a cosine",
+    }
     return known.get(name, name)
 
 
@@ -100,14 +108,27 @@ def _counts(trainings: list[Mapping[str, Any]]) -> str:
     seeds = sorted({one["spec"]["seed"] for one in trainings})
     hours = sum(one["seconds"] for one in trainings) / 3600
     twins = len(trainings) - len(on_release)
-    taken = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
     return (
         f"{_times(len(on_release), 'training')} on this release and "
         f"{f'{twins:,}' if twins else 'none'} of clean twins, from seed{'s' * (len(seeds) > 1)} "
-        f"{', '.join(map(str, seeds))}, took {taken} in all. Each trained from scratch on "
+        f"{', '.join(map(str, seeds))}, took {_taken(hours)} in all. {_start(trainings)} was given "
         f"{_range(trainings, 'train_rows')} rows and was scored on "
         f"{_range(trainings, 'test_rows')} clean test images."
     )
+
+
+def _taken(hours: float) -> str:
+    if hours >= 1:
+        return f"{hours:.1f} hours"
+    minutes = round(60 * hours)
+    return _times(minutes, "minute") if minutes else "less than a minute"
+
+
+def _start(trainings: list[Mapping[str, Any]]) -> str:
+    """Whether all trained from scratch; at the beginning of a sentence."""
+    if all(kind(one["spec"]["countermeasure"]) != FINETUNE for one in trainings):
+        return "Each trained from scratch,"
+    return f"Each trained from scratch (under {FINETUNE} from weights of elsewhere),"
 
 
 def _times(many: int, what: str) -> str:

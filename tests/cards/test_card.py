@@ -190,8 +190,8 @@ def test_seeds_are_given_as_mean_and_range() -> None:
 @pytest.mark.parametrize(
     ("changes", "opening"),
     [
-        ({"preset": "quick"}, "Verified by small networks only."),
-        ({"preset": "paper"}, "These images are published to be looked at"),
+        ({"preset": "paper"}, "Verified by small networks only."),
+        ({"only_small_networks": False}, "These images are published to be looked at"),
         ({"measured": [], "gate": None}, "Not verified."),
         ({"measured": [], "gate": None, "preset": "paper"}, "Not verified."),
         ({"source_is_public": True}, "The clean originals of these images are public, so that"),
@@ -226,6 +226,35 @@ def test_countermeasures_that_were_tried_are_named_as_such() -> None:
     card = render(facts(measured=rows))
     assert "The table says which of them were tried here" in card
     assert "trained on this release with grayscale scored 50.0 %" in text(card)
+
+
+def test_a_victim_that_was_not_scored_by_epoch_has_no_peak() -> None:
+    row = measured(countermeasure="simclr:clean=1000", peak=None)
+    card = render(facts(measured=[row]))
+    assert tables(card)[0][1][6] == "not measured"
+    assert "(clean images: 67.2 %); 33.0 % with its outputs renamed one to one." in text(card)
+    assert "There is no peak where what trains is not what is scored" in text(card)
+    assert "There is no peak" not in text(render(facts()))
+
+
+def test_uses_that_a_victim_stood_for_are_not_said_to_be_unconsidered() -> None:
+    others = "was considered: not fine-tuning large pre-trained models, not learning without labels"
+    assert f"of these labels {others}, not generating images." in text(render(facts()))
+    rows = [measured(), measured(countermeasure="simclr:clean=9"), measured(countermeasure="knn")]
+    unlabelled = text(render(facts(measured=rows, class_names=[])))
+    assert "a classifier was considered: not fine-tuning large" in unlabelled
+    assert "not learning without labels" not in unlabelled
+    tuned = text(render(facts(measured=[measured(countermeasure="finetune:weights=w.pt@01")])))
+    assert "a network trained from scratch (under finetune from weights of elsewhere)" in tuned
+    assert "not fine-tuning" not in tuned
+
+
+def test_circumstances_are_told_from_countermeasures() -> None:
+    rows = [measured(), measured(countermeasure="mix-percent:share=50.0")]
+    card = text(render(facts(measured=rows)))
+    assert "Some lines are of circumstances, not of countermeasures" in card
+    assert "its clean twin trains on the clean ones alone" in card
+    assert "circumstances" not in text(render(facts()))
 
 
 def test_all_rows_and_new_rows_alone_stand_in_one_table() -> None:
