@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cards.figures import kind
+from cards.figures import SETTINGS, kind
 
 FINETUNE = "finetune"
 """The countermeasure whose victims do not start from nothing."""
@@ -99,7 +99,8 @@ def training_paragraphs(report: Mapping[str, Any]) -> list[str]:
     trainings = report["trainings"]
     if not trainings:
         return ["No network was trained on this release."]
-    found = [_counts(trainings), _sampled(report.get("sample")), _delivered(report)]
+    about = (_owned(report), _sampled(report.get("sample")), _delivered(report))
+    found = [_counts(trainings), *about]
     return [sentence for sentence in found if sentence]
 
 
@@ -114,6 +115,25 @@ def _counts(trainings: list[Mapping[str, Any]]) -> str:
         f"{', '.join(map(str, seeds))}, took {_taken(hours)} in all. {_start(trainings)} was given "
         f"{_range(trainings, 'train_rows')} rows and was scored on "
         f"{_range(trainings, 'test_rows')} clean test images."
+    )
+
+
+def _owned(report: Mapping[str, Any]) -> str:
+    """Which test images were given away with their labels; a circumstance may score fewer."""
+    settings = set(report.get("settings", ())) | set(SETTINGS)
+    trainings = report["trainings"]
+    most = max(one["test_rows"] for one in trainings)
+    rows = {one["spec"]["countermeasure"]: one["test_rows"] for one in trainings}
+    given = [
+        f"{most - count:,} under {name}"
+        for name, count in rows.items()
+        if count < most and not {name, kind(name)} & settings
+    ]
+    if not given:
+        return ""
+    return (
+        "Of the clean test images some were given, with their labels, to whoever trains, and were "
+        f"not scored: {', '.join(given)}."
     )
 
 

@@ -268,6 +268,16 @@ def test_weights_of_elsewhere_are_not_from_scratch() -> None:
     assert "path of your own copy" not in full().text
 
 
+def test_clean_images_that_were_given_away_are_counted() -> None:
+    """Fewer than a countermeasure asks for where the test split is small."""
+    plain = training("resnet18", "none", 0, "protected", 0.2, test_rows=1000)
+    fitted = training("resnet18", "dfr", 0, "protected", 0.3, test_rows=500)
+    halved = training("resnet18", "class-wise", 0, "protected", 0.3, test_rows=400)
+    shown = page(of([(plain, None), (fitted, None), (halved, None)])).by_id("how").text
+    assert "to whoever trains, and were not scored: 500 under dfr." in shown
+    assert "to whoever trains" not in full().text
+
+
 def test_every_schedule_is_put_in_words() -> None:
     values = report()
     for one in values["trainings"]:
