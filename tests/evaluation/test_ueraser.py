@@ -42,6 +42,31 @@ def test_plasma_is_smoother_than_noise_and_goes_on_in_detail() -> None:
     assert middle.max() < 2 * middle.min()  # no seams where grids were joined
 
 
+def test_plasma_is_as_rough_and_as_strong_as_in_the_authors_code(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Roughness 0.3 to 0.7, to a higher power with each refinement; intensity 0.5 to 1."""
+    from evaluation.countermeasures import ueraser
+
+    scales, refined = [], ueraser._refined
+
+    def noted(grid: Tensor, scale: Tensor) -> Tensor:
+        scales.append(scale.flatten())
+        return refined(grid, scale)
+
+    monkeypatch.setattr(ueraser, "_refined", noted)
+    plasma(torch.Size([300, 1, 9, 9]))
+    assert 0.3 <= scales[0].min() < 0.32
+    assert 0.68 < scales[0].max() <= 0.7
+    assert torch.allclose(scales[1], scales[0] ** 2)
+    monkeypatch.setattr(ueraser, "plasma", torch.ones)
+    black = torch.zeros(300, 1, 2, 2)
+    brighter = plasma_brightness(black)[:, 0, 0, 0]
+    assert 0.5 <= brighter.min() < 0.52
+    assert 0.98 < brighter.max() <= 1
+    assert torch.allclose(plasma_contrast(black + 0.6), torch.tensor(0.9))
+
+
 def test_the_points_that_plasma_adds_are_means_where_nothing_is_drawn() -> None:
     from evaluation.countermeasures.ueraser import _refined
 
