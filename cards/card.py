@@ -15,6 +15,7 @@ from cards.markdown import escaped, fenced, mean_percent, percent
 from cards.recipes import FINETUNE
 from cards.tables import all_rows, measured_table, new_rows_alone, releases_table
 from cards.verified import section
+from cards.wording import article
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -108,6 +109,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {
+        "article": article,
         "md": escaped,
         "fenced": fenced,
         "percent": percent,

@@ -155,7 +155,7 @@ def _panels(report: Mapping[str, Any], found: Results) -> list[dict[str, Any]]:
 def _ends(found: Sequence[Sequence[float]], whose: str) -> str:
     if not found:
         return ""
-    return f"{whose} at the end {', '.join(percent(curve[-1]) for curve in found)}"
+    return f"{whose} after the last epoch {', '.join(percent(curve[-1]) for curve in found)}"
 
 
 def _confusion(report: Mapping[str, Any], found: Results) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from evaluation.gate import Gate, judged, plain_ones
-from evaluation.scoring import known_percent, percent
+from evaluation.scoring import a_or_an, known_percent, percent
 from evaluation.trial import Trial
 from evaluation.victims import victim
 
@@ -333,8 +333,8 @@ def _raised_gate(facts: Doubted) -> str | None:
         return None
     worst = usual.worst
     return (
-        f"The owner's gate allows a {worst.victim} {percent(facts.allowed(worst))}, more than the "
-        f"{percent(max(usual.threshold, 0))} of the default gate."
+        f"The owner's gate allows {a_or_an(worst.victim)} {percent(facts.allowed(worst))}, more "
+        f"than the {percent(max(usual.threshold, 0))} of the default gate."
     )
 
 

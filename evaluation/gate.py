@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evaluation.scoring import above_chance_ratio, known_percent, percent
+from evaluation.scoring import a_or_an, above_chance_ratio, known_percent, percent
 from evaluation.trial import Trial
 
 
@@ -89,6 +89,6 @@ def _reason(trial: Trial, threshold: float) -> str:
         )
     relation = "at most" if trial.protected <= threshold else "more than"
     return (
-        f"a {trial.victim} trained on this release scored {percent(trial.protected)}, {relation} "
-        f"the {percent(threshold)} allowed (clean images: {known_percent(trial.clean)})"
+        f"{a_or_an(trial.victim)} trained on this release scored {percent(trial.protected)}, "
+        f"{relation} the {percent(threshold)} allowed (clean images: {known_percent(trial.clean)})"
     )

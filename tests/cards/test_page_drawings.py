@@ -42,6 +42,16 @@ def test_guessing_is_drawn_where_it_is_for_the_classes_of_the_chart() -> None:
     assert [line.attributes["y1"] for line in lines] == ["90.00%", "80.00%"]
 
 
+def test_curves_are_told_by_where_they_end_which_need_not_be_the_score() -> None:
+    """A last layer that is fitted after training is in no curve."""
+    fitted = training("resnet18", "refit-head", 0, "protected", 0.2, epochs=2)
+    fitted["final"] = 0.6
+    section = page(of([(fitted, None)])).by_id("curves")
+    assert "re-fitting a layer, is in no curve" in section.text
+    (drawn,) = (svg for svg in section.all("svg") if svg.attributes.get("role") == "img")
+    assert drawn.attributes["aria-label"].endswith("this release after the last epoch 20.0 %")
+
+
 def test_a_single_epoch_is_drawn_as_a_level() -> None:
     one = training("resnet18", "none", 0, "protected", 0.2, epochs=1)
     lines = page(of([(one, None)])).by_id("panels").all("polyline")
