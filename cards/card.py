@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from cards.facts import CardFacts, budget_in_words
+from cards.figures import setting_notes
 from cards.kept import marked
 from cards.markdown import escaped, fenced, mean_percent, percent
+from cards.recipes import FINETUNE
 from cards.tables import all_rows, measured_table, new_rows_alone, releases_table
 from cards.verified import section
+from cards.wording import article
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -28,6 +31,10 @@ _SIZES = (
     (1_000_000_000, "100M<n<1B"),
 )
 _LISTED_CLASSES = 50
+_STANDS_FOR = {
+    FINETUNE: "fine-tuning large pre-trained models",
+    "simclr": "learning without labels",
+}
 
 
 def render(facts: CardFacts) -> str:
@@ -45,8 +52,16 @@ def render(facts: CardFacts) -> str:
         new_rows_alone=new_rows_alone(facts),
         releases_table=releases_table(facts.releases),
         verified_again=section(facts.verified),
+        setting_notes=setting_notes(row.countermeasure for row in facts.measured),
+        not_considered=_not_considered(facts),
     )
     return f"---\n{front_matter(facts)}\n---\n\n{marked(body.strip())}\n"
+
+
+def _not_considered(facts: CardFacts) -> list[str]:
+    """Uses that no victim stood for."""
+    uses = [use for name, use in _STANDS_FOR.items() if not facts.tried(name)]
+    return [*uses, "generating images"]
 
 
 def front_matter(facts: CardFacts) -> str:
@@ -94,6 +109,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {
+        "article": article,
         "md": escaped,
         "fenced": fenced,
         "percent": percent,

@@ -11,6 +11,8 @@ from dataclasses import dataclass, fields
 from datetime import date
 from typing import Any, Literal, get_args
 
+from cards.figures import is_setting, kind
+
 Rows = Literal["release", "new"]
 Span = tuple[float, float, float]
 """Mean, least and greatest of a figure over seeds, as fractions."""
@@ -19,9 +21,9 @@ Span = tuple[float, float, float]
 @dataclass(frozen=True)
 class Measured:
     """One victim under one countermeasure (`none`: plain training) over `seeds` seeds; accuracies
-    on clean test images, as fractions. clean is None where no clean twin was trained. rows:
-    `release` where it trained on all rows that readers get, or a sample of them, `new` where only
-    on those that the release adds."""
+    on clean test images, as fractions. clean is None where no clean twin was trained, peak where no
+    epoch was scored. rows: `release` where it trained on all rows that readers get, or a sample of
+    them, `new` where only on those that the release adds."""
 
     victim: str
     held_out: bool
@@ -30,7 +32,7 @@ class Measured:
     seeds: int
     clean: Span | None
     protected: Span
-    peak: Span
+    peak: Span | None
     renamed: Span
 
     def __post_init__(self) -> None:
@@ -62,8 +64,11 @@ class Verification:
     @property
     def worst(self) -> Measured | None:
         """The victim of all rows that scored highest, whatever was done against the protection,
-        among those held out where there are any; None where there is none."""
-        whole = [m for m in self.measured if m.rows == "release"]
+        among those held out where there are any; None where there is none. What clean rows taught
+        among protected ones says nothing of these, so that circumstances are left out."""
+        whole = [
+            m for m in self.measured if m.rows == "release" and not is_setting(m.countermeasure)
+        ]
         judged = [m for m in whole if m.held_out] or whole
         return max(judged, key=lambda m: m.protected[0], default=None)
 
@@ -120,10 +125,11 @@ class CardFacts:
     About the newest, called `release`, which is the last of them: method, budget (written as
     `linf:8`), preset, measured, gate, flags, psnr, ssim, max_level, conversions (rows by what was
     changed to make them 8-bit grey or RGB) and shown_clean_rows. gate says in a sentence how it was
-    judged, or None where nothing was verified (measured is then empty). sampled: of the rows that
-    victims trained on, how many were published before, of how many, and how many are new; None
-    where no release came before. psnr in dB is None where no pixel changed; max_level in grey
-    levels of 255. verified: the verifications after publication, in any order.
+    judged, or None where nothing was verified (measured is then empty); only_small_networks:
+    whether every victim is a net for minutes on a CPU. sampled: of the rows that victims trained
+    on, how many were published before, of how many, and how many are new; None where no release
+    came before. psnr in dB is None where no pixel changed; max_level in grey levels of 255.
+    verified: the verifications after publication, in any order.
 
     repo_id: where readers find it on the Hub, or None for a folder. source_name: None where the
     owner keeps it to itself. source_is_public: whether anyone can read the clean originals.
@@ -155,6 +161,7 @@ class CardFacts:
     preset: str
 
     measured: Sequence[Measured]
+    only_small_networks: bool
     sampled: tuple[int, int, int] | None
     gate: str | None
     flags: Sequence[str]
@@ -186,6 +193,10 @@ class CardFacts:
     @property
     def is_verified(self) -> bool:
         return bool(self.measured)
+
+    def tried(self, name: str) -> bool:
+        """Whether some victim met the countermeasure of this name."""
+        return any(kind(measured.countermeasure) == name for measured in self.measured)
 
     @property
     def measured_alone(self) -> bool:

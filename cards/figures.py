@@ -10,8 +10,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-SETTINGS = ("mix-percent", "class-wise", "noise-swap", "relabel")
-"""What is no answer to protection but a circumstance, where a report does not say which are."""
+SETTINGS = {
+    "mix-percent": "mix-percent: that share of the rows is protected, the others are clean; its "
+    "clean twin trains on the clean ones alone, so that the two differ by what the protected rows "
+    "add.",
+    "class-wise": "class-wise: only some classes are protected, and these alone are scored.",
+    "noise-swap": "noise-swap: clean images carry the changes that were made for others.",
+    "relabel": "relabel: classes are merged or split for training; fewer are easier to guess.",
+}
+"""What is no answer to protection but a circumstance, in a sentence each."""
 _PLAIN = "none"
 
 
@@ -36,7 +43,8 @@ class Figure:
 @dataclass(frozen=True)
 class Summary:
     """One victim under one countermeasure over all its seeds; rows: `release` or `new`, what it
-    trained on. clean is None where no clean twin was trained; chance where it is not known."""
+    trained on. clean is None where no clean twin was trained, peak where no epoch was scored, and
+    chance where it is not known."""
 
     victim: str
     held_out: bool
@@ -45,7 +53,7 @@ class Summary:
     seeds: int
     clean: Figure | None
     protected: Figure
-    peak: Figure
+    peak: Figure | None
     renamed: Figure
     chance: float | None = None
 
@@ -79,6 +87,11 @@ class Results:
         return [*self.countermeasures, *self.settings, *self.new_rows]
 
     @property
+    def tabled(self) -> list[Summary]:
+        """What stands in the table of every figure."""
+        return [*self.countermeasures, *self.new_rows]
+
+    @property
     def names(self) -> list[str]:
         """The countermeasures in the order they are shown."""
         return list(dict.fromkeys(row.countermeasure for row in self.countermeasures))
@@ -108,7 +121,7 @@ def results(report: Mapping[str, Any]) -> Results:
         countermeasures=_ordered(row for row in whole if not _is_one_of(row, settings)),
         settings=_ordered(row for row in whole if _is_one_of(row, settings)),
         new_rows=[row for row in rows if row.rows == "new"],
-        chance=next((row.chance for row in rows), None),
+        chance=next((row.chance for row in _ordered(rows)), None),
         victims=list(dict.fromkeys(row.victim for row in rows)),
         verdict=_judged(report["verdict"]),
     )
@@ -118,9 +131,25 @@ def _judged(verdict: Mapping[str, Any] | None) -> tuple[str, str] | None:
     return (verdict["worst"]["victim"], verdict["worst"]["countermeasure"]) if verdict else None
 
 
+def kind(countermeasure: str) -> str:
+    """The name of a countermeasure that is written `NAME` or `NAME:PARAMETERS`."""
+    return countermeasure.partition(":")[0]
+
+
+def is_setting(countermeasure: str) -> bool:
+    """Whether it is a circumstance, of those that are known here."""
+    return kind(countermeasure) in SETTINGS
+
+
+def setting_notes(countermeasures: Iterable[str]) -> list[str]:
+    """What each circumstance among these is."""
+    kinds = dict.fromkeys(map(kind, countermeasures))
+    return [SETTINGS[name] for name in kinds if name in SETTINGS]
+
+
 def _is_one_of(row: Summary, names: Iterable[str]) -> bool:
-    """Whether its countermeasure, written `NAME` or `NAME:PARAMETERS`, is one of these."""
-    return row.countermeasure in names or row.countermeasure.partition(":")[0] in names
+    """Whether its countermeasure is one of these, with or without its parameters."""
+    return row.countermeasure in names or kind(row.countermeasure) in names
 
 
 def _setting_names(report: Mapping[str, Any]) -> tuple[str, ...]:
@@ -142,6 +171,7 @@ def _ordered(rows: Iterable[Summary]) -> list[Summary]:
 def _summary(trials: Sequence[Mapping[str, Any]]) -> Summary:
     first = trials[0]
     clean = [trial["clean"] for trial in trials if trial["clean"] is not None]
+    peaks = [trial["peak"] for trial in trials if trial["drift"] is not None]
     return Summary(
         victim=first["victim"],
         held_out=first["held_out"],
@@ -150,7 +180,7 @@ def _summary(trials: Sequence[Mapping[str, Any]]) -> Summary:
         seeds=len(trials),
         clean=Figure.over(clean) if clean else None,
         protected=Figure.over([trial["protected"] for trial in trials]),
-        peak=Figure.over([trial["peak"] for trial in trials]),
+        peak=Figure.over(peaks) if peaks else None,
         renamed=Figure.over([trial["renamed"] for trial in trials]),
         chance=first["chance"],
     )

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cards.charts import LineChart, confusion_matrix, line_chart, matrix, mistakes
-from cards.figures import Results, Summary, curves, results, worst_training
+from cards.figures import Results, Summary, curves, results, setting_notes, worst_training
 from cards.markdown import percent
 from cards.recipes import left_out, recipes, release_facts, training_paragraphs
 from cards.strips import strips
@@ -46,11 +46,12 @@ def render_report(report: Mapping[str, Any], pictures: Mapping[str, bytes] | Non
     found = results(report)
     parts = {
         "results": found,
-        "names": list(dict.fromkeys(row.countermeasure for row in found.everything)),
+        "names": _named(found.tabled, "countermeasure"),
+        "victims": _named(found.tabled, "victim"),
+        "setting_notes": setting_notes(row.countermeasure for row in found.settings),
         "flags": report["flags"],
         "tiles": tiles(found),
         "panels": _panels(report, found),
-        "curve_names": list(dict.fromkeys(row.countermeasure for row in found.everything)),
         "confusion": _confusion(report, found),
         "visibility": _visibility(report["visibility"]),
         "pictures": strips(pictures or {}),
@@ -61,7 +62,8 @@ def render_report(report: Mapping[str, Any], pictures: Mapping[str, bytes] | Non
         "left_out_reasons": any(one.why for one in left_out(report)),
         "method_paragraphs": training_paragraphs(report),
         "facts": release_facts(report),
-        "command": _command(found),
+        "command": _command(report, found),
+        "reads_files": any("weights=" in row.countermeasure for row in found.everything),
     }
     header = {
         "title": _title(report),
@@ -134,6 +136,7 @@ def _contents(parts: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _panels(report: Mapping[str, Any], found: Results) -> list[dict[str, Any]]:
     """A chart for each victim and countermeasure, those on new rows alone left out."""
     rows = [*found.countermeasures, *found.settings]
+    chances = {(row.victim, row.countermeasure): row.chance for row in rows}
     return [
         {
             "victim": one.victim,
@@ -141,7 +144,7 @@ def _panels(report: Mapping[str, Any], found: Results) -> list[dict[str, Any]]:
             "chart": line_chart(
                 [("clean", 0, curve) for curve in one.clean]
                 + [("protected", 1, curve) for curve in one.protected],
-                found.chance,
+                chances[one.victim, one.countermeasure],
             ),
             "ends": _ends(one.protected, "this release") + _ends(one.clean, ", clean twin"),
         }
@@ -152,7 +155,7 @@ def _panels(report: Mapping[str, Any], found: Results) -> list[dict[str, Any]]:
 def _ends(found: Sequence[Sequence[float]], whose: str) -> str:
     if not found:
         return ""
-    return f"{whose} at the end {', '.join(percent(curve[-1]) for curve in found)}"
+    return f"{whose} after the last epoch {', '.join(percent(curve[-1]) for curve in found)}"
 
 
 def _confusion(report: Mapping[str, Any], found: Results) -> dict[str, Any] | None:
@@ -232,10 +235,31 @@ def _number(value: float | None) -> str:
     return "not measured" if value is None else f"{value:,.4g}"
 
 
-def _command(found: Results) -> str:
-    """What trains these victims again under these countermeasures; each argument is one word."""
-    lines = ["protect-release verify DATASET --clean SOURCE"]
-    lines += [f"  --victim {shlex.quote(name)}" for name in found.victims]
-    names = dict.fromkeys(row.countermeasure for row in found.everything)
-    lines += [f"  --countermeasure {shlex.quote(name)}" for name in names]
-    return " \\\n".join(lines)
+def _command(report: Mapping[str, Any], found: Results) -> str:
+    """What trains these victims again in the same way; each argument is one word."""
+    options = [("victim", name) for name in found.victims]
+    options += [("countermeasure", name) for name in _named(found.everything, "countermeasure")]
+    options += [("analysis", one["analysis"]) for one in report.get("analyses") or ()]
+    known = ((name, value) for name, value in _conditions(report) if value not in (None, ""))
+    options += [(name, str(value)) for name, value in known]
+    lines = [f"  --{name} {shlex.quote(value)}" for name, value in options]
+    return " \\\n".join(["protect-release verify DATASET --clean SOURCE", *lines])
+
+
+def _conditions(report: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Under which these trainings were made, by option; empty where nothing need be said."""
+    specs = [one["spec"] for one in report["trainings"]]
+    seeds = len({spec["seed"] for spec in specs})
+    return [
+        ("preset", specs[0]["preset"] if specs else None),
+        ("epochs", specs[0].get("epochs") if specs else None),
+        ("seeds", seeds if seeds > 1 else None),
+        ("rows", report["release"].get("verified_rows")),
+        ("delivered-as", report.get("delivered_as")),
+        ("max-accuracy", report["gate"]["max_accuracy"]),
+    ]
+
+
+def _named(rows: Iterable[Any], what: str) -> list[str]:
+    """The values of an attribute, each once, in the order they come in."""
+    return list(dict.fromkeys(getattr(row, what) for row in rows))

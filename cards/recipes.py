@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cards.figures import SETTINGS, kind
+
+FINETUNE = "finetune"
+"""The countermeasure whose victims do not start from nothing."""
 _APART = {"versions", "victims", "countermeasures"}
 
 
@@ -82,7 +86,11 @@ def _schedule(recipe: dict[str, Any]) -> str:
     if name == "multistep":
         places = " and ".join(f"{100 * place:g} %" for place in milestones)
         return f"a tenth of it after {places} of training" if places else "constant"
-    known = {"linear": "climbing, then falling linearly", "cosine": "falling along a cosine"}
+    known = {
+        "linear": "climbing, then falling linearly",
+        "cosine": "falling along a cosine",
+        "warm-cosine": "climbing, then falling along a cosine",
+    }
     return known.get(name, name)
 
 
@@ -91,7 +99,8 @@ def training_paragraphs(report: Mapping[str, Any]) -> list[str]:
     trainings = report["trainings"]
     if not trainings:
         return ["No network was trained on this release."]
-    found = [_counts(trainings), _sampled(report.get("sample")), _delivered(report)]
+    about = (_owned(report), _sampled(report.get("sample")), _delivered(report))
+    found = [_counts(trainings), *about]
     return [sentence for sentence in found if sentence]
 
 
@@ -100,14 +109,46 @@ def _counts(trainings: list[Mapping[str, Any]]) -> str:
     seeds = sorted({one["spec"]["seed"] for one in trainings})
     hours = sum(one["seconds"] for one in trainings) / 3600
     twins = len(trainings) - len(on_release)
-    taken = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
     return (
         f"{_times(len(on_release), 'training')} on this release and "
         f"{f'{twins:,}' if twins else 'none'} of clean twins, from seed{'s' * (len(seeds) > 1)} "
-        f"{', '.join(map(str, seeds))}, took {taken} in all. Each trained from scratch on "
+        f"{', '.join(map(str, seeds))}, took {_taken(hours)} in all. {_start(trainings)} was given "
         f"{_range(trainings, 'train_rows')} rows and was scored on "
         f"{_range(trainings, 'test_rows')} clean test images."
     )
+
+
+def _owned(report: Mapping[str, Any]) -> str:
+    """Which test images were given away with their labels; a circumstance may score fewer."""
+    settings = set(report.get("settings", ())) | set(SETTINGS)
+    trainings = report["trainings"]
+    most = max(one["test_rows"] for one in trainings)
+    rows = {one["spec"]["countermeasure"]: one["test_rows"] for one in trainings}
+    given = [
+        f"{most - count:,} under {name}"
+        for name, count in rows.items()
+        if count < most and not {name, kind(name)} & settings
+    ]
+    if not given:
+        return ""
+    return (
+        "Of the clean test images some were given, with their labels, to whoever trains, and were "
+        f"not scored: {', '.join(given)}."
+    )
+
+
+def _taken(hours: float) -> str:
+    if hours >= 1:
+        return f"{hours:.1f} hours"
+    minutes = round(60 * hours)
+    return _times(minutes, "minute") if minutes else "less than a minute"
+
+
+def _start(trainings: list[Mapping[str, Any]]) -> str:
+    """Whether all trained from scratch; at the beginning of a sentence."""
+    if all(kind(one["spec"]["countermeasure"]) != FINETUNE for one in trainings):
+        return "Each trained from scratch,"
+    return f"Each trained from scratch (under {FINETUNE} from weights of elsewhere),"
 
 
 def _times(many: int, what: str) -> str:

@@ -171,21 +171,16 @@ def tiles(found: Results) -> list[Tile]:
     if plain is None:
         return []
     how = "plain training" if plain.is_plain else f"with {plain.countermeasure}"
-    tiles = [
-        Tile("protected", how + _over(plain), unbroken(plain.protected.mean), _who(plain)),
-        Tile(
-            "protected",
-            "the same, stopped at its best epoch",
-            unbroken(plain.peak.mean),
-            "which takes clean labelled images to find",
-        ),
-        Tile("clean", "its clean twin", _known_mean(plain.clean), _guessing(plain)),
-    ]
+    made = [Tile("protected", how + _over(plain), unbroken(plain.protected.mean), _who(plain))]
+    if plain.peak is not None:
+        label, under = "the same, stopped at its best epoch", "which takes clean labelled images"
+        made.append(Tile("protected", label, unbroken(plain.peak.mean), f"{under} to find"))
+    made.append(Tile("clean", "its clean twin", _known_mean(plain.clean), _guessing(plain)))
     if plain.is_plain and countered is not None:
         under = f"{countered.countermeasure}, {countered.victim}"
         figure = unbroken(countered.protected.mean)
-        tiles.insert(2, Tile("protected", "strongest countermeasure tried", figure, under))
-    return tiles
+        made.append(Tile("protected", "strongest countermeasure tried", figure, under))
+    return made
 
 
 def _who(row: Summary) -> str:

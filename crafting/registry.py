@@ -7,6 +7,7 @@ is imported the first time a name is asked for, so that adding a method touches 
 from __future__ import annotations
 
 import importlib
+import math
 import pkgutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -171,6 +172,23 @@ def parse_value(what: str, kind: Any, text: str) -> Any:
             raise ValueError(f"{what} is true or false, not {text!r}")
         return text.lower() == "true"
     try:
-        return kind(text)
+        value = kind(text)
     except ValueError:
         raise ValueError(f"{what} is a value of type {kind.__name__}, not {text!r}") from None
+    if kind is float and not math.isfinite(value):
+        raise ValueError(f"{what} is a finite number, not {text!r}")
+    return value
+
+
+def by_name(what: str, written: Iterable[str]) -> dict[str, str]:
+    """Values by name, each written NAME=VALUE; ValueError for a name that is there twice, as only
+    one of its values could count."""
+    found: dict[str, str] = {}
+    for text in written:
+        name, _, value = (part.strip() for part in text.partition("="))
+        if name in found:
+            raise ValueError(
+                f"{what} has {name} twice, {found[name]!r} and {value!r}: leave one of them out"
+            )
+        found[name] = value
+    return found

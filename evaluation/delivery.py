@@ -46,7 +46,7 @@ def parse_delivery(text: str) -> Delivery:
 
 def _value(name: str, text: str) -> int:
     step = lookup("delivery step", name, _STEPS)
-    if not text.isdigit() or not step.low <= int(text) <= step.high:
+    if not text.isdecimal() or not step.low <= int(text) <= step.high:
         raise ValueError(
             f"{name} takes {step.takes} from {step.low} to {step.high}, such as "
             f"{name}:{step.usual}, not {text!r}"

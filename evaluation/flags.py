@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from evaluation.gate import Gate
-from evaluation.scoring import known_percent, percent
+from evaluation.gate import Gate, judged, plain_ones
+from evaluation.scoring import a_or_an, known_percent, percent
 from evaluation.trial import Trial
 from evaluation.victims import victim
 
@@ -46,9 +46,14 @@ class Doubted:
         return [t for t in self.trials if t.rows == "release" and not t.is_setting]
 
     @property
-    def judged(self) -> list[Trial]:
+    def plain(self) -> list[Trial]:
         """Those of plain training, or all of them where nothing plain was tried."""
-        return [t for t in self.whole if t.is_plain] or self.whole
+        return plain_ones(self.whole)
+
+    def plain_trial(self, trial: Trial) -> Trial | None:
+        """The plain training of the same victim from the same seed, where there is one."""
+        alike = (t for t in self.whole if (t.victim, t.seed) == (trial.victim, trial.seed))
+        return next((t for t in alike if t.is_plain), None)
 
     def allowed(self, trial: Trial) -> float:
         """What the gate allows this victim; where it has no clean twin, everything."""
@@ -85,9 +90,9 @@ def _not_held_out(facts: Doubted) -> str | None:
     if not same:
         return None
     text = f"The noise was made with the architecture of {_names(same)}, which flatters its figure"
-    if len(same) == len(facts.whole):
-        return f"{text}; no victim was held out."
-    return f"{text}; the gate looks at the others."
+    if all(trial.held_out for trial in judged(facts.whole)):
+        return f"{text}; the gate looks at the others."
+    return f"{text}; the gate looks at no victim that was held out."
 
 
 def _kind(trial: Trial) -> str:
@@ -97,8 +102,8 @@ def _kind(trial: Trial) -> str:
 def _weak_twin(facts: Doubted) -> str | None:
     weak = [
         t
-        for t in facts.judged
-        if t.clean is not None and (t.clean - t.chance) / (1 - t.chance) < _WEAK_TWIN
+        for t in facts.plain
+        if t.clean is not None and _above_chance(t.clean, t.chance) < _WEAK_TWIN
     ]
     if not weak:
         return None
@@ -108,8 +113,13 @@ def _weak_twin(facts: Doubted) -> str | None:
     )
 
 
+def _above_chance(accuracy: float, chance: float) -> float:
+    """The share of what can be had above chance; nothing where guessing is always right."""
+    return (accuracy - chance) / (1 - chance) if chance < 1 else 0.0
+
+
 def _moving_twin(facts: Doubted) -> str | None:
-    moving = [t for t in facts.judged if (t.clean_drift or 0) > _STILL_MOVING]
+    moving = [t for t in facts.plain if (t.clean_drift or 0) > _STILL_MOVING]
     if not moving:
         return None
     return (
@@ -119,7 +129,7 @@ def _moving_twin(facts: Doubted) -> str | None:
 
 
 def _no_twin(facts: Doubted) -> str | None:
-    alone = [trial for trial in facts.judged if trial.clean is None]
+    alone = [trial for trial in facts.plain if trial.clean is None]
     if not alone:
         return None
     return (
@@ -129,7 +139,7 @@ def _no_twin(facts: Doubted) -> str | None:
 
 
 def _few_epochs(facts: Doubted) -> str | None:
-    short = [t for t in facts.judged if t.epochs < _FEW_EPOCHS or (t.drift or 0) > _STILL_MOVING]
+    short = [t for t in facts.plain if t.epochs < _FEW_EPOCHS or (t.drift or 0) > _STILL_MOVING]
     if not short:
         return None
     return (
@@ -176,18 +186,27 @@ def _above_gate(facts: Doubted, figure: Callable[[Trial], float], text: str) -> 
 
 
 def _countered(facts: Doubted) -> str | None:
-    above = [t for t in facts.whole if not t.is_plain and facts.above(t, t.protected)]
+    above = [
+        t
+        for t in facts.whole
+        if not t.is_plain and facts.above(t, t.protected) and not _gives_nothing(facts, t)
+    ]
     if not above:
         return None
     tried = ", ".join(dict.fromkeys(trial.countermeasure for trial in above))
     return f"The protection does not hold against {tried}."
 
 
+def _gives_nothing(facts: Doubted, trial: Trial) -> bool:
+    """Whether it spoils training itself, and comes to no more than plain training may: its own
+    threshold, next to chance, is then passed by what is of no use to anybody."""
+    plain = facts.plain_trial(trial)
+    within = plain is not None and not facts.above(plain, trial.protected)
+    return within and _is_spoilt(trial, plain)
+
+
 def _spoils_twin(facts: Doubted) -> str | None:
-    plain = {(t.victim, t.seed): t.clean for t in facts.whole if t.is_plain}
-    spoilt = [
-        t for t in facts.whole if not t.is_plain and _is_spoilt(t, plain.get((t.victim, t.seed)))
-    ]
+    spoilt = [t for t in facts.whole if not t.is_plain and _is_spoilt(t, facts.plain_trial(t))]
     if not spoilt:
         return None
     tried = ", ".join(dict.fromkeys(trial.countermeasure for trial in spoilt))
@@ -197,10 +216,10 @@ def _spoils_twin(facts: Doubted) -> str | None:
     )
 
 
-def _is_spoilt(trial: Trial, plain: float | None) -> bool:
-    if plain is None or trial.clean is None:
+def _is_spoilt(trial: Trial, plain: Trial | None) -> bool:
+    if plain is None or plain.clean is None or trial.clean is None:
         return False
-    return trial.clean - trial.chance < (plain - trial.chance) / 2
+    return trial.clean - trial.chance < (plain.clean - trial.chance) / 2
 
 
 def _mixed_rows_teach(facts: Doubted) -> str | None:
@@ -221,7 +240,7 @@ def _mixed_rows_teach(facts: Doubted) -> str | None:
 
 def _wide_spread(facts: Doubted) -> str | None:
     groups: dict[tuple[str, str], list[Trial]] = defaultdict(list)
-    for trial in facts.whole:
+    for trial in judged(facts.whole):
         if trial.is_plain and facts.allowed(trial) >= trial.protected:
             groups[trial.victim, trial.countermeasure].append(trial)
     wide = [group for group in groups.values() if _spread(group) > _margin(facts, group)]
@@ -314,8 +333,8 @@ def _raised_gate(facts: Doubted) -> str | None:
         return None
     worst = usual.worst
     return (
-        f"The owner's gate allows a {worst.victim} {percent(facts.allowed(worst))}, more than the "
-        f"{percent(max(usual.threshold, 0))} of the default gate."
+        f"The owner's gate allows {a_or_an(worst.victim)} {percent(facts.allowed(worst))}, more "
+        f"than the {percent(max(usual.threshold, 0))} of the default gate."
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evaluation.scoring import above_chance_ratio, known_percent, percent
+from evaluation.scoring import a_or_an, above_chance_ratio, known_percent, percent
 from evaluation.trial import Trial
 
 
@@ -36,10 +36,15 @@ class Gate:
     max_accuracy: float | None = None
 
     def judge(self, trials: Sequence[Trial]) -> Verdict | None:
-        """The verdict on these trials; None where none of them has a clean twin to be held
-        against. ValueError where none is of all the release's rows."""
-        judged = [(trial, self.threshold(trial)) for trial in _judged(trials)]
-        known = [(trial, allowed) for trial, allowed in judged if allowed is not None]
+        """The verdict on these trials; None where none that is judged has a clean twin to be held
+        against, unless an accuracy is given. ValueError where none is of all the release's rows."""
+        allowed = [(trial, self.threshold(trial)) for trial in judged(trials)]
+        known = [(trial, most) for trial, most in allowed if most is not None]
+        if not allowed:
+            raise ValueError(
+                "no victim was trained on all rows of the release, so nothing can be judged: "
+                "verify first"
+            )
         if not known:
             return None
         worst, threshold = max(known, key=lambda found: found[0].protected - found[1])
@@ -63,15 +68,16 @@ class Gate:
         return trial.chance + self.max_ratio * (trial.clean - trial.chance)
 
 
-def _judged(trials: Sequence[Trial]) -> list[Trial]:
+def judged(trials: Sequence[Trial]) -> list[Trial]:
+    """Those that a gate looks at."""
     whole = [trial for trial in trials if trial.rows == "release" and not trial.is_setting]
-    if not whole:
-        raise ValueError(
-            "no victim was trained on all rows of the release, so nothing can be judged: verify "
-            "first"
-        )
-    plain = [trial for trial in whole if trial.is_plain] or whole
+    plain = plain_ones(whole)
     return [trial for trial in plain if trial.held_out] or plain
+
+
+def plain_ones(trials: Sequence[Trial]) -> list[Trial]:
+    """Those of plain training, or all of them where nothing plain was tried."""
+    return [trial for trial in trials if trial.is_plain] or list(trials)
 
 
 def _reason(trial: Trial, threshold: float) -> str:
@@ -83,6 +89,6 @@ def _reason(trial: Trial, threshold: float) -> str:
         )
     relation = "at most" if trial.protected <= threshold else "more than"
     return (
-        f"a {trial.victim} trained on this release scored {percent(trial.protected)}, {relation} "
-        f"the {percent(threshold)} allowed (clean images: {known_percent(trial.clean)})"
+        f"{a_or_an(trial.victim)} trained on this release scored {percent(trial.protected)}, "
+        f"{relation} the {percent(threshold)} allowed (clean images: {known_percent(trial.clean)})"
     )

@@ -63,7 +63,7 @@ class Sample(NamedTuple):
 
 class Summary(NamedTuple):
     """One victim under one countermeasure over all its seeds; rows: `release` or `new`, as in
-    `TrialSpec`."""
+    `TrialSpec`; peak is None where no epoch was scored."""
 
     victim: str
     held_out: bool
@@ -72,7 +72,7 @@ class Summary(NamedTuple):
     seeds: int
     clean: Span | None
     protected: Span
-    peak: Span
+    peak: Span | None
     renamed: Span
 
 
@@ -232,7 +232,7 @@ def _summary(trials: Sequence[Trial]) -> Summary:
         len(trials),
         clean=_span(trial.clean for trial in trials if trial.clean is not None),
         protected=_over(trial.protected for trial in trials),
-        peak=_over(trial.peak for trial in trials),
+        peak=_span(trial.peak for trial in trials if trial.drift is not None),
         renamed=_over(trial.renamed for trial in trials),
     )
 
@@ -269,8 +269,7 @@ _TRAINED_ON: Mapping[Rows, str] = {"release": "all rows", "new": "new rows alone
 
 
 def _cells(row: Summary) -> tuple[str, ...]:
-    clean = "not measured" if row.clean is None else row.clean
-    figures = (clean, row.protected, row.peak, row.renamed)
+    spans = (row.clean, row.protected, row.peak, row.renamed)
+    figures = ("not measured" if span is None else str(span) for span in spans)
     held_out = "yes" if row.held_out else "no"
-    trained_on = _TRAINED_ON[row.rows]
-    return (row.victim, held_out, trained_on, row.countermeasure, *map(str, figures))
+    return (row.victim, held_out, _TRAINED_ON[row.rows], row.countermeasure, *figures)

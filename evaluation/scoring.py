@@ -82,6 +82,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
+def a_or_an(name: str) -> str:
+    """The name of a net with its article, for people."""
+    return f"{'an' if name[:1].lower() in tuple('aeio') else 'a'} {name}"
+
+
 def known_percent(share: float | None) -> str:
     """A fraction in per cent, or that nobody measured it."""
     return "not measured" if share is None else percent(share)

@@ -116,10 +116,11 @@ class Outcome:
 
     @property
     def peak_epoch(self) -> int:
-        """The epoch of the best test accuracy, counted from 1; the last where none was scored."""
-        if not self.curve:
+        """The epoch of that accuracy, counted from 1; the last where it is that of the end."""
+        accuracies = [epoch.test_accuracy for epoch in self.curve]
+        if self.final > max(accuracies, default=-1.0):
             return self.recipe.epochs
-        return 1 + int(np.argmax([epoch.test_accuracy for epoch in self.curve]))
+        return 1 + int(np.argmax(accuracies))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"peak": self.peak, "peak_epoch": self.peak_epoch}

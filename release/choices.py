@@ -101,13 +101,17 @@ def analyses(written: Sequence[str], rows: Rows) -> list[str]:
         raise InputError(f"{problem} (see `protect-release analyses`)") from None
 
 
-def settings(written: Sequence[str]) -> dict[str, str]:
+def settings(written: Sequence[str], option: str = "--set") -> dict[str, str]:
     """Values by name, each written NAME=VALUE."""
-    pairs = [text.partition("=") for text in written]
-    for name, equals, _ in pairs:
-        if not equals:
-            raise InputError(f"--set takes NAME=VALUE, not {name!r}")
-    return {name.strip(): value.strip() for name, _, value in pairs}
+    from crafting.registry import by_name
+
+    for text in written:
+        if "=" not in text:
+            raise InputError(f"{option} takes NAME=VALUE, not {text!r}")
+    try:
+        return by_name(option, written)
+    except ValueError as problem:
+        raise InputError(str(problem)) from None
 
 
 def share(option: str, text: str) -> float:
@@ -133,7 +137,7 @@ def class_named(option: str, text: str, names: Sequence[str]) -> int:
     name = text.strip()
     if name in names:
         return names.index(name)
-    if name.isdigit() and int(name) < len(names):
+    if name.isdecimal() and int(name) < len(names):
         return int(name)
     raise InputError(f"{option}: no class is called {name!r}: {nearest(name, names)}")
 

@@ -17,6 +17,7 @@ from release.survey import Survey
 
 if TYPE_CHECKING:
     from crafting.method import Method
+    from evaluation.countermeasures import Countermeasure
 
 
 def worth_public(options: ReleaseOptions) -> None:
@@ -96,14 +97,21 @@ def possible(tried: Sequence[str], rows: choices.Rows) -> None:
     for each in parsed:
         missing = rows.missing(each)
         if missing is not None:
-            advice = "" if rows.labelled else f", or try {choices.WITHOUT_LABELS[0]}"
-            advice = advice if rows.has_clean else f"{advice}, or give them with --clean"
-            raise InputError(f"{missing}: drop it{advice}")
+            raise InputError(f"{missing}: drop it{_instead(each, rows)}")
     if all(each.is_setting for each in parsed):
         raise InputError(
             f"with {', '.join(tried)} no victim trains on the rows as they are released: add "
             "--countermeasure none"
         )
+
+
+def _instead(tried: Countermeasure, rows: choices.Rows) -> str:
+    """What else can be done where these rows lack what a countermeasure takes."""
+    if not rows.labelled:
+        return f", or try {choices.WITHOUT_LABELS[0]}"
+    if tried.needs_twin and not rows.has_clean:
+        return ", or give them with --clean"
+    return ""
 
 
 def examinable(analyses: Sequence[str], rows: choices.Rows) -> None:
@@ -120,16 +128,16 @@ def examinable(analyses: Sequence[str], rows: choices.Rows) -> None:
             raise InputError(f"{text} goes by labels, and the release has none: drop it")
 
 
-def several_classes(source: Source, rows: Survey) -> None:
-    """Where there are labels, at least two classes have rows."""
+def several_classes(source: Source, rows: Survey, what: str = "rows") -> None:
+    """Where there are labels, at least two classes have rows; what: these rows are."""
     if source.label_column is None:
         return
     counts = rows.class_counts(len(source.class_names))
     filled = [name for name, count in zip(source.class_names, counts, strict=True) if count]
     if len(filled) < 2:
         raise InputError(
-            f"the rows of {source.spec} have only one class ({', '.join(filled) or 'none'}): "
-            "there is nothing to classify; take more rows"
+            f"the {what} of {source.spec} have only one class ({', '.join(filled) or 'none'}): "
+            f"there is nothing to classify; take more {what}"
         )
 
 

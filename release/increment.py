@@ -80,7 +80,7 @@ def demand_options(options: ReleaseOptions) -> None:
     from crafting.registry import registration
 
     choices.share("--fit-share", options.fit_share)
-    choices.settings(options.incremental_set)
+    choices.settings(options.incremental_set, "--incremental-set")
     try:
         registration(options.incremental_method or DEFAULT_INCREMENTAL)
     except ValueError as problem:

@@ -138,7 +138,11 @@ class ReleaseOptions:
     ] = None
     budget: Annotated[
         str | None,
-        option(help="linf:LEVELS, l2:RADIUS, or a sum. (default: the method's)", panel=METHOD),
+        option(
+            help="linf:LEVELS, l2:RADIUS, l0:PIXELS, unbounded, or several joined by +. (default: "
+            "the method's)",
+            panel=METHOD,
+        ),
     ] = None
     set_: Annotated[
         list[str],

@@ -20,6 +20,7 @@ from release.shards import default_rows_per_shard
 from release.source import Source, known_split, open_source, protected_split, test_split_of
 from release.survey import Survey, survey
 from release.terminal import Terminal
+from release.unused import without_effect
 from release.vault import Vault
 from release.workdir import Workdir, default_workdir, kept_seed, typed_seed
 
@@ -44,6 +45,7 @@ def resolve(options: ReleaseOptions, workdir: Workdir, terminal: Terminal) -> Re
     vault = places.vault_of(options, target, terminal)
     published = target.published()
     chain = Chain.of(published.releases, target.name)
+    unused = without_effect(options, chain)
     if chain.manifests:
         options = increment.continued(options, chain)
         increment.demand_same_seed(options, vault.seed())
@@ -53,6 +55,8 @@ def resolve(options: ReleaseOptions, workdir: Workdir, terminal: Terminal) -> Re
     split = protected_split(source, options.split)
     source = source.labelled_as(split)
     _tell_start(source, split, target, chain, terminal)
+    if unused:
+        terminal.line(f"without effect here: {', '.join(unused)}")
     if chain.manifests:
         increment.demand_same_rows(chain, source, split, list(source.columns.features()))
     whole = _survey(source, split, options.rows, options, workdir, terminal)
@@ -63,6 +67,8 @@ def resolve(options: ReleaseOptions, workdir: Workdir, terminal: Terminal) -> Re
     scored = None
     if test is not None:
         scored = _survey(tested.bare(), test, None, options, workdir, terminal)
+        if options.verify:
+            demand.several_classes(tested, scored, "test rows")
     seed = _seed(options, target, vault)
     found = _Found(
         options, workdir, target, chain, source, split, whole, tested, test, scored, method, seed

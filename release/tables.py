@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+import sys
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, get_args
 
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from cards.facts import ReleaseEntry
@@ -16,6 +20,8 @@ if TYPE_CHECKING:
     from release.pipeline import Made
     from release.verification.verifier import Verified
 
+_MORE = "What the parameters of one mean: the same command with its NAME"
+_NEEDS = ("--clean", "labels")
 _NEW_ROWS = {"exact": "yes", "approximate": "roughly", "refused": "no"}
 
 
@@ -105,38 +111,68 @@ def victims_table() -> tuple[Table, list[dict[str, Any]]]:
     return table, rows
 
 
-def countermeasures_table() -> tuple[Table, list[dict[str, Any]]]:
-    """Every countermeasure with its parameters."""
+def countermeasures_table(name: str | None = None) -> tuple[Table, list[dict[str, Any]]]:
+    """Every countermeasure with its parameters, or what those of one mean; ValueError names the
+    nearest ones."""
     from evaluation.countermeasures import COUNTERMEASURES
 
-    table = Table("countermeasure", "parameters", "what it does")
-    rows = []
-    for name, kind in COUNTERMEASURES.items():
-        parameters = {f.name: f.default for f in fields(kind)}
-        rows.append({"name": name, "parameters": parameters, "about": _first_line(kind)})
-        shown = ", ".join(f"{key}={value}" for key, value in parameters.items())
-        table.add_row(name, shown, _first_line(kind))
+    if name is not None:
+        return _explained("countermeasure", name, COUNTERMEASURES)
+    table = Table("countermeasure", "parameters", "what it does", caption=_MORE)
+    rows = [_written(each, kind) for each, kind in COUNTERMEASURES.items()]
+    for row in rows:
+        table.add_row(row["name"], _listed(row["parameters"]), row["about"])
     return table, rows
 
 
-def analyses_table() -> tuple[Table, list[dict[str, Any]]]:
-    """Every analysis with its parameters."""
+def analyses_table(name: str | None = None) -> tuple[Table, list[dict[str, Any]]]:
+    """Every analysis with its parameters, or what those of one mean; ValueError names the nearest
+    ones."""
     from evaluation.analyses import ANALYSES
 
-    table = Table("analysis", "parameters", "needs", "what it tells")
+    if name is not None:
+        return _explained("analysis", name, ANALYSES)
+    table = Table("analysis", "parameters", "needs", "what it tells", caption=_MORE)
     rows = []
-    for name, kind in ANALYSES.items():
-        parameters = {f.name: f.default for f in fields(kind)}
-        about = {"parameters": parameters, "needs_clean": kind.needs_clean}
-        rows.append({"name": name, **about, "about": _first_line(kind)})
-        shown = ", ".join(f"{key}={value}" for key, value in parameters.items())
-        needs = "--clean" if kind.needs_clean else ""
-        table.add_row(name, shown, needs, _first_line(kind))
+    for each, kind in ANALYSES.items():
+        needs = {"needs_clean": kind.needs_clean, "needs_labels": kind.needs_labels}
+        row = _written(each, kind) | needs
+        needed = [what for what, is_needed in zip(_NEEDS, needs.values(), strict=True) if is_needed]
+        table.add_row(each, _listed(row["parameters"]), ", ".join(needed), row["about"])
+        rows.append(row)
     return table, rows
 
 
-def _first_line(thing: Any) -> str:
-    return str(thing.__doc__ or "").strip().splitlines()[0]
+def _written(name: str, kind: Any) -> dict[str, Any]:
+    """A countermeasure or an analysis as it may be written, and what it is about."""
+    parameters = {f.name: f.default for f in fields(kind)}
+    return {"name": name, "parameters": parameters, "about": _told(kind).splitlines()[0]}
+
+
+def _explained(
+    what: str, name: str, kinds: Mapping[str, Any]
+) -> tuple[Table, list[dict[str, Any]]]:
+    from crafting.registry import lookup
+
+    kind = lookup(what, name, kinds)
+    source = str(sys.modules[kind.__module__].__doc__).strip()
+    row = _written(name, kind) | {"explained": _told(kind), "source": source}
+    # Lines of a paragraph are joined, so that they break where this terminal ends.
+    told = re.sub(r"(?<!\n)\n *(?!\n|\d+\. )", " ", f"{_told(kind)}\n\n{source}")
+    table = Table(f"parameter of {name}", "default", expand=True)
+    table.caption = Text(told, justify="left")
+    for key, value in row["parameters"].items():
+        table.add_row(key, str(value))
+    return table, [row]
+
+
+def _listed(parameters: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in parameters.items())
+
+
+def _told(kind: Any) -> str:
+    """What it says of itself."""
+    return inspect.cleandoc(str(kind.__doc__))
 
 
 def trials_table(report: Report) -> Table:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from crafting.batch import PixelSplit
-from crafting.registry import Preset, lookup, parse_value
+from crafting.registry import Preset, by_name, lookup, parse_value
 
 Progress = Callable[[float], None]
 """Is told the finished share, from 0 to 1."""
@@ -154,8 +154,7 @@ def parse(text: str) -> Analysis:
     if written and not kinds:
         raise ValueError(f"analysis {name} has no parameters: write {name} alone")
     settings = {}
-    for part in written.split(",") if written else []:
-        key, _, value = part.partition("=")
+    for key, value in by_name(f"analysis {name}", written.split(",") if written else ()).items():
         wanted = lookup(f"parameter of {name}", key, kinds)
         settings[key] = parse_value(f"{name} {key}", wanted, value)
     return kind(**settings)

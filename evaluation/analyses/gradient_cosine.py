@@ -48,8 +48,9 @@ _BATCH = 100
 class GradientCosine(Analysis):
     """Tells how alike the input gradients of checkpoints and of other nets are (0: orthogonal).
 
-    images: how many are looked at; checkpoints: of the first net's training; nets: the others are
-    compared as they are at the end; loss: `alignment` to the mean features of a class half the
+    The nets train on the clean images, or on the protected ones where there are no others. images:
+    how many are looked at; checkpoints: of the first net's training; nets: the others are compared
+    as they are at the end; loss: `alignment` to the mean features of a class half the
     classes further round, or `cross-entropy` to it.
     """
 
@@ -69,6 +70,7 @@ class GradientCosine(Analysis):
 
     def examine(self, material: Material, progress: Progress) -> Findings:
         split = material.protected if material.clean is None else material.clean
+        learnt = "this release" if material.clean is None else "the clean images"
         names = several(self.nets)
         found = []
         for part, name in enumerate(names):
@@ -85,7 +87,7 @@ class GradientCosine(Analysis):
         }
         return Findings(
             figures,
-            _sentence(names, kept, figures),
+            _sentence(names, kept, figures, learnt),
             matrix=cosines.tolist(),
             labels=[str(each) for each in found],
         )
@@ -140,7 +142,7 @@ def _context(material: Material) -> Context:
     )
 
 
-def _sentence(names: list[str], kept: int, figures: dict[str, float | None]) -> str:
+def _sentence(names: list[str], kept: int, figures: dict[str, float | None], learnt: str) -> str:
     parts = []
     if figures["checkpoints"] is not None:
         parts.append(f"{figures['checkpoints']:.2f} between {kept} checkpoints of one {names[0]}")
@@ -149,6 +151,7 @@ def _sentence(names: list[str], kept: int, figures: dict[str, float | None]) -> 
     if not parts:
         return "Only one net was looked at, so there is nothing to compare its gradients with."
     return (
-        f"The gradients of the same image have a mean absolute cosine of {', '.join(parts)}: the "
-        "nearer to 0, the more each of them adds to noise that is made against all of them."
+        f"In nets that trained on {learnt} the gradients of the same image have a mean absolute "
+        f"cosine of {', '.join(parts)}: the nearer to 0, the more each of them adds to noise that "
+        "is made against all of them."
     )

@@ -22,7 +22,7 @@ from evaluation.analyses.base import (
     register,
 )
 from evaluation.analyses.trainings import answers, trained
-from evaluation.scoring import accuracy, percent
+from evaluation.scoring import a_or_an, accuracy, percent
 from evaluation.victims import victim
 
 
@@ -83,9 +83,9 @@ def divided(split: PixelSplit, share: float, seed: int) -> tuple[PixelSplit, Pix
 
 def _sentence(net: str, train: float, unseen: float, test: float) -> str:
     return (
-        f"At the end a {net} classified {percent(train)} of the protected rows that it learnt from "
-        f"correctly, {percent(unseen)} of protected rows that it did not see and {percent(test)} "
-        f"of clean test rows: a gap of {100 * (train - test):.1f} points, and a large gap also "
-        "tells an attentive appropriator, who has some clean images or watches the held-out rows, "
-        "that something was done to the release."
+        f"At the end {a_or_an(net)} classified {percent(train)} of the protected rows that it "
+        f"learnt from correctly, {percent(unseen)} of protected rows that it did not see and "
+        f"{percent(test)} of clean test rows: a gap of {100 * (train - test):.1f} points, and a "
+        "large gap also tells an attentive appropriator, who has some clean images or watches the "
+        "held-out rows, that something was done to the release."
     )

@@ -22,7 +22,7 @@ from crafting.batch import PixelSplit
 from crafting.nets import Net
 from evaluation.analyses.base import Analysis, Findings, Material, Progress, portion, register
 from evaluation.analyses.trainings import trained
-from evaluation.scoring import confusion
+from evaluation.scoring import a_or_an, confusion
 from evaluation.victims import victim
 
 _BATCH = 500
@@ -96,7 +96,7 @@ def _sentence(net: str, figures: dict[str, float | None]) -> str:
     if "clean dar" in figures:
         clean = f" (after training on the clean images: {figures['clean dar']:.4f})"
     return (
-        f"The answers of a {net} trained on this release to clean images lie "
+        f"The answers of {a_or_an(net)} trained on this release to clean images lie "
         f"{figures['protected dar']:.4f} from even guessing{clean}, on a scale (DAR) on which 0 is "
         f"guessing and {figures['of certain answers']:.4f} is being certain, rightly or wrongly."
     )

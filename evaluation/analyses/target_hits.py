@@ -23,7 +23,7 @@ from evaluation.analyses.base import (
     register,
 )
 from evaluation.analyses.trainings import Checkpoint, answers, checkpoints
-from evaluation.scoring import confusion, percent
+from evaluation.scoring import a_or_an, confusion, percent
 from evaluation.victims import victim
 
 _MOST_CLASSES = 100
@@ -89,7 +89,7 @@ def _counted(nets: list[Checkpoint], split: PixelSplit, material: Material) -> N
 def _sentence(net: str, count: int, figures: dict[str, float | None]) -> str:
     shown = {what: percent(share) for what, share in figures.items() if share is not None}
     return (
-        f"In {count} checkpoints of its training on the clean images, a {net} took "
+        f"In {count} checkpoints of its training on the clean images, {a_or_an(net)} took "
         f"{shown['hits']} of the protected images for the one wrong class that is commonest for "
         f"their true class (of the clean images {shown['clean hits']}), and {shown['right']} for "
         "what they are."

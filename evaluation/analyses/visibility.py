@@ -1,4 +1,8 @@
-"""How visible the noise is, from the pixels that victims meet: at their size, as delivered."""
+"""How visible the noise is, from the pixels that victims meet: at their size, as delivered.
+
+PSNR and SSIM (Wang et al., IEEE Transactions on Image Processing 2004) are those of the report.
+LPIPS (Zhang et al., CVPR 2018) is left out, as its net's weights would have to be fetched.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from crafting.batch import PixelSplit
-from crafting.registry import lookup, nearest, parse_value
+from crafting.registry import by_name, lookup, nearest, parse_value
 from crafting.training import Hooks, Recipe
 
 Data = Literal["clean", "protected"]
@@ -145,8 +145,8 @@ def parse(text: str) -> Countermeasure:
     ValueError names the nearest countermeasures or parameters, or what a value must be.
     """
     kind, written = kind_of(text), text.partition(":")[2]
-    settings = [part.partition("=") for part in written.split(",")] if written else []
-    return kind(**{key: _value(kind, key, value) for key, _, value in settings})
+    settings = by_name(f"countermeasure {kind.name}", written.split(",") if written else ())
+    return kind(**{key: _value(kind, key, value) for key, value in settings.items()})
 
 
 def kind_of(text: str) -> type[Countermeasure]:

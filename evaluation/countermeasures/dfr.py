@@ -11,6 +11,8 @@ Departures:
    batches of 1,024 in training mode, which also moves the running statistics of the body, and mixes
    the curvature of different batches.
 3. Features are standardised, as Kirichenko et al. do.
+4. The net is trained by the victim's own recipe before; theirs for 60 epochs.
+5. Of a small test split half is taken, so that there may be fewer than 5,000 images.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ _ROUNDS, _ITERATIONS, _RATE = 15, 20, 0.5
 class DeepFeatureReweighting(RefitHead):
     """Re-fits the last layer of the trained net on thousands of labelled clean images.
 
-    images: how many of them. After clean training it changes little.
+    images: how many of them, at most half of the test rows, which give them. After clean training
+    it changes little.
     """
 
     name = "dfr"

@@ -29,8 +29,8 @@ from evaluation.scoring import accuracy
 class EarlyStop(CleanImages):
     """Keeps the weights of the epoch that does best on labelled clean images.
 
-    images: how many of them; of equally good epochs the first is kept. Clean training keeps nearly
-    all of its accuracy.
+    images: how many of them, at most half of the test rows, which give them; of equally good epochs
+    the first is kept. Clean training keeps nearly all of its accuracy.
     """
 
     name = "early-stop"

@@ -1,4 +1,8 @@
-"""Training on grey images (Liu et al., ICML 2023, "Image Shortcut Squeezing")."""
+"""Training on grey images (Liu et al., ICML 2023, "Image Shortcut Squeezing").
+
+Departures:
+1. The luma is not rounded to 8 bit, and is taken after crops and flips, which does not change it.
+"""
 
 from __future__ import annotations
 

@@ -31,7 +31,8 @@ _SMALLEST_SPREAD = 1e-5
 
 @dataclass(frozen=True)
 class CleanImages(Countermeasure):
-    """What an appropriator does who owns labelled clean images; images: how many of them."""
+    """What an appropriator does who owns labelled clean images; images: how many of them, at most
+    half of the test rows, from which they are taken."""
 
     images: int = 100
 
@@ -49,8 +50,8 @@ class CleanImages(Countermeasure):
 class RefitHead(CleanImages):
     """Re-fits the last layer of the trained net on a few labelled clean images.
 
-    images: how many of them. After clean training it changes little, and with few images costs
-    some accuracy.
+    images: how many of them, at most half of the test rows, which give them. After clean training
+    it changes little, and with few images costs some accuracy.
     """
 
     name = "refit-head"

@@ -28,7 +28,8 @@ from evaluation.scoring import confusion
 class Renamed(CleanImages):
     """Gives the trained net's outputs the class names that suit a few labelled clean images best.
 
-    images: how many of them. With too few a clean net's outputs are renamed by accident, too.
+    images: how many of them, at most half of the test rows, which give them. With too few a clean
+    net's outputs are renamed by accident, too.
     """
 
     name = "renamed"

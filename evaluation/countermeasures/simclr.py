@@ -34,8 +34,8 @@ class SimCLR(Countermeasure):
     """Trains without labels, by telling views of one image from others, then fits a linear probe.
 
     temperature: of the contrastive loss; clean: labelled clean images that the probe learns from,
-    0 for the release's own labels; epochs: 0 for as many as the recipe has. Clean training loses
-    much accuracy where epochs are few.
+    at most half of the test rows, which give them, or 0 for the release's own labels; epochs: 0 for
+    as many as the recipe has. Clean training loses much accuracy where epochs are few.
     """
 
     name = "simclr"

@@ -58,17 +58,26 @@ def victims(as_json: AsJson = False) -> None:
     show(victims_table(), as_json)
 
 
+Name = Annotated[str | None, typer.Argument(metavar="NAME", help="Explain its parameters.")]
+
+
 @command
-def countermeasures(as_json: AsJson = False) -> None:
-    """List what an appropriator may try, as victims can be trained with it."""
+def countermeasures(name: Name = None, as_json: AsJson = False) -> None:
+    """List what an appropriator may try, as victims can be trained with it, or explain one."""
     from release.tables import countermeasures_table
 
-    show(countermeasures_table(), as_json)
+    try:
+        show(countermeasures_table(name), as_json)
+    except ValueError as problem:
+        raise InputError(str(problem)) from None
 
 
 @command
-def analyses(as_json: AsJson = False) -> None:
-    """List what can be learnt about a release besides what victims come to."""
+def analyses(name: Name = None, as_json: AsJson = False) -> None:
+    """List what can be learnt about a release besides what victims come to, or explain one."""
     from release.tables import analyses_table
 
-    show(analyses_table(), as_json)
+    try:
+        show(analyses_table(name), as_json)
+    except ValueError as problem:
+        raise InputError(str(problem)) from None

@@ -109,10 +109,14 @@ class VerificationPlan:
             for data in kinds
         ]
 
-    def _information(self, pair: tuple[int, str, str]) -> tuple[int, bool, int, int]:
+    def _information(self, pair: tuple[int, str, str]) -> tuple[int, bool, bool, int, int]:
+        """Circumstances come after what the gate may look at, without which there is no report."""
+        from evaluation.countermeasures.base import kind_of
+
         seed, victim, countermeasure = pair
+        is_setting = kind_of(countermeasure).is_setting
         place = self.countermeasures.index(countermeasure)
-        return seed, countermeasure != "none", self.victims.index(victim), place
+        return seed, countermeasure != "none", is_setting, self.victims.index(victim), place
 
     def save(self, path: Path) -> None:
         from release.workdir import write_private

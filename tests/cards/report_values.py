@@ -113,7 +113,7 @@ def trial(protected: dict[str, Any], clean: dict[str, Any] | None) -> dict[str, 
         "clean_peak": None if clean is None else clean["peak"],
         "clean_renamed": None if clean is None else clean["renamed"],
         "clean_train_accuracy": None if clean is None else clean["train_accuracy"],
-        "drift": 0.01,
+        "drift": 0.01 if protected["curve"] else None,
         "clean_drift": None if clean is None else 0.01,
     }
 

@@ -1,38 +1,16 @@
-"""The card as its readers see it: as YAML, as rendered Markdown, and through `load_dataset`."""
+"""The card as its readers see it: as YAML and as rendered Markdown."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import datasets
 import pytest
-from card_facts import alone, facts, grown, measured, once, release, verification
+from card_facts import facts, grown, measured, once, release, verification
 from rendered import body, front, html, tables, text
 
 from cards.card import render, size_category
-from cards.facts import Picture
-
-HOSTILE = [
-    "air|plane",
-    "](https://evil.example)",
-    "[click](https://evil.example)",
-    "<script>alert(1)</script>",
-    "`code`",
-    "**bold** _thin_ *thin*",
-    "line\nbreak\r\n\n# heading",
-    "https://evil.example www.evil.example evil@evil.example",
-    "![x](https://evil.example/x.png)",
-    "{{ facts.license }} {% raw %}",
-    "- item",
-    "1. item",
-    "10) item",
-    "---",
-    "&lt;b&gt;",
-    "\\",
-    "日本語 café",
-]
 
 
 def test_front_matter_is_what_the_hub_and_load_dataset_read() -> None:
@@ -68,103 +46,14 @@ def test_size_categories_are_those_of_the_hub(rows: int, name: str) -> None:
     assert size_category(rows) == name
 
 
-def released(folder: Path, card: str, rows: int = 10) -> Path:
-    """A folder with this card and as many real rows."""
-    features = datasets.Features(
-        {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])}
-    )
-    columns = {"image": [None] * rows, "label": [row % 2 for row in range(rows)]}
-    (folder / "data/train").mkdir(parents=True)
-    data = datasets.Dataset.from_dict(columns, features=features)
-    data.to_parquet(folder / "data/train/r0001-00000.parquet")
-    (folder / "README.md").write_text(card)
-    return folder
-
-
-def test_load_dataset_accepts_the_card(tmp_path: Path) -> None:
-    folder = released(tmp_path / "release", render(facts(class_names=HOSTILE)))
-    data = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
-    assert data.features["label"].names == ["cat", "dog"]
-    assert len(data) == 10
-
-
-def test_load_dataset_notices_a_card_of_other_rows(tmp_path: Path) -> None:
-    """So the row count of the card is really read."""
-    folder = released(tmp_path / "release", render(facts()), rows=9)
-    with pytest.raises(datasets.exceptions.NonMatchingSplitsSizesError):
-        datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
-
-
-def test_a_shard_the_card_does_not_list_stays_unseen(tmp_path: Path) -> None:
-    folder = released(tmp_path / "release", render(facts()))
-    first = folder / "data/train/r0001-00000.parquet"
-    (folder / "data/train/r0002-00000.parquet").write_bytes(first.read_bytes())
-    data = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
-    assert len(data) == 10
-
-
-def named(name: str) -> str:
-    """A card with this text wherever foreign text may come."""
-    return render(
-        facts(
-            pretty_name=name,
-            source_name=name,
-            class_names=[name],
-            flags=[name],
-            paper=name,
-            license=name,
-            gate=name,
-            quarantined={name: 2},
-            conversions={name: 1},
-            pictures=[Picture("reports/r0001/images.png", name)],
-            measured=[measured(victim=name, countermeasure=name), alone(victim=name)],
-            releases=[release(method=name, budget=name, measured=[measured(victim=name)])],
-        )
-    )
-
-
-def tags(card: str) -> list[str]:
-    return re.findall(r"</?\w+", html(card))
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-def test_foreign_text_is_shown_and_not_obeyed(name: str) -> None:
-    card = named(name)
-    assert tags(card) == tags(named("plain"))
-    shown = " ".join(name.split())
-    for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
-        shown = shown.replace(character, entity)
-    assert text(card).count(shown) == text(named("plain")).count("plain")
-    assert front(card)["pretty_name"] == name
-
-
-def test_foreign_addresses_become_no_links() -> None:
-    """GitHub and the Hub make links of bare addresses, which the renderer here does not."""
-    card = body(named("https://evil.example WWW.evil.example mailto:x@evil.example"))
-    assert "evil.example" in card
-    assert not re.search(r"(://|www\.|@|mailto:)\w*evil|mailto:", card, re.IGNORECASE)
-
-
-def test_foreign_code_cannot_leave_its_block() -> None:
-    citation = "@misc{x}\n```\n# heading\n````\n<b>"
-    found = html(render(facts(source_citation=citation)))
-    assert "# heading\n````\n&lt;b&gt;\n</code>" in found
-    assert found.count("<h1") == 1
-
-
-def test_names_in_code_are_python_literals() -> None:
-    card = render(facts(image_column='the "image"\n```\n', repo_id="museum/<b>"))
-    assert r'data[0]["the \"image\"\n```\n"]' in body(card)
-    assert 'load_dataset("museum/<b>", split="train")' in body(card)
-    assert html(card).count("<pre>") == html(render(facts())).count("<pre>")
-
-
 def test_figures_are_given_in_a_table_and_in_a_sentence() -> None:
     shown = text(render(facts()))
     assert (
         "A resnet10-w16 trained on this release scored 17.2 % (clean images: 67.2 %); 47.0 % at "
         "its best epoch, and 33.0 % with its outputs renamed one to one." in shown
     )
+    other = render(facts(measured=[measured(victim="efficientnet-b1")]))
+    assert "An efficientnet-b1 trained on this release scored" in text(other)
     figures = ["67.2 %", "17.2 %", "47.0 %", "33.0 %"]
     assert tables(render(facts()))[0][1] == ["resnet10-w16", "yes", "none", "1", *figures]
     assert "| 67.2 % | 17.2 % |" in render(facts()), "and reads well in the file itself"
@@ -190,8 +79,8 @@ def test_seeds_are_given_as_mean_and_range() -> None:
 @pytest.mark.parametrize(
     ("changes", "opening"),
     [
-        ({"preset": "quick"}, "Verified by small networks only."),
-        ({"preset": "paper"}, "These images are published to be looked at"),
+        ({"preset": "paper"}, "Verified by small networks only."),
+        ({"only_small_networks": False}, "These images are published to be looked at"),
         ({"measured": [], "gate": None}, "Not verified."),
         ({"measured": [], "gate": None, "preset": "paper"}, "Not verified."),
         ({"source_is_public": True}, "The clean originals of these images are public, so that"),
@@ -226,6 +115,35 @@ def test_countermeasures_that_were_tried_are_named_as_such() -> None:
     card = render(facts(measured=rows))
     assert "The table says which of them were tried here" in card
     assert "trained on this release with grayscale scored 50.0 %" in text(card)
+
+
+def test_a_victim_that_was_not_scored_by_epoch_has_no_peak() -> None:
+    row = measured(countermeasure="simclr:clean=1000", peak=None)
+    card = render(facts(measured=[row]))
+    assert tables(card)[0][1][6] == "not measured"
+    assert "(clean images: 67.2 %); 33.0 % with its outputs renamed one to one." in text(card)
+    assert "There is no peak where what trains is not what is scored" in text(card)
+    assert "There is no peak" not in text(render(facts()))
+
+
+def test_uses_that_a_victim_stood_for_are_not_said_to_be_unconsidered() -> None:
+    others = "was considered: not fine-tuning large pre-trained models, not learning without labels"
+    assert f"of these labels {others}, not generating images." in text(render(facts()))
+    rows = [measured(), measured(countermeasure="simclr:clean=9"), measured(countermeasure="knn")]
+    unlabelled = text(render(facts(measured=rows, class_names=[])))
+    assert "a classifier was considered: not fine-tuning large" in unlabelled
+    assert "not learning without labels" not in unlabelled
+    tuned = text(render(facts(measured=[measured(countermeasure="finetune:weights=w.pt@01")])))
+    assert "a network trained from scratch (under finetune from weights of elsewhere)" in tuned
+    assert "not fine-tuning" not in tuned
+
+
+def test_circumstances_are_told_from_countermeasures() -> None:
+    rows = [measured(), measured(countermeasure="mix-percent:share=50.0")]
+    card = text(render(facts(measured=rows)))
+    assert "Some lines are of circumstances, not of countermeasures" in card
+    assert "its clean twin trains on the clean ones alone" in card
+    assert "circumstances" not in text(render(facts()))
 
 
 def test_all_rows_and_new_rows_alone_stand_in_one_table() -> None:

@@ -57,6 +57,12 @@ def test_verifications_are_listed_with_the_newest_first() -> None:
     assert html(card).index("<h2>Verified again</h2>") < html(card).index("citation of the source")
 
 
+def test_what_clean_rows_taught_is_not_what_most_was_learnt_by() -> None:
+    mixed = measured(countermeasure="mix-percent:share=20.0", protected=once(0.66))
+    card = render(facts(verified=[verification(measured=[measured(), mixed])]))
+    assert again(card)[1][2] == "resnet10-w16: 17.2 % (clean twin: 67.2 %)"
+
+
 @pytest.mark.parametrize("first", [JANUARY, verification()])
 def test_a_line_that_is_added_gives_the_card_that_knew_it(first: Verification) -> None:
     second = verification() if first is JANUARY else JANUARY

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from crafting.budget import L0, L2, Linf
-from crafting.registry import configure, methods, parse_value
+from crafting.registry import by_name, configure, methods, parse_value
 
 
 def test_settings_are_laid_over_the_preset() -> None:
@@ -52,3 +52,15 @@ def test_values_are_read_as_their_field_says() -> None:
     assert parse_value("x", float, "0.4") == 0.4
     assert parse_value("x", str, "vgg16") == "vgg16"
     assert configure("sep", "quick").budget == Linf(8)
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf"])
+def test_a_number_is_finite(text: str) -> None:
+    with pytest.raises(ValueError, match=f"x is a finite number, not '{text}'"):
+        parse_value("x", float, text)
+
+
+def test_a_value_that_is_there_twice_is_not_dropped_unnoticed() -> None:
+    assert by_name("x", ["a=1", " b = 2=3"]) == {"a": "1", "b": "2=3"}
+    with pytest.raises(ValueError, match="x has a twice, '1' and '2': leave one of them out"):
+        by_name("x", ["a=1", "b=1", "a=2"])

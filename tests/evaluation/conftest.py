@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from misled import CPU, RECIPE, coloured, net, scored
 from safetensors.torch import save_file
 
@@ -27,3 +28,9 @@ def weights(misled: tuple[Net, PixelSplit], tmp_path_factory: pytest.TempPathFac
     path = tmp_path_factory.mktemp("mine") / "net.safetensors"
     save_file({k: v.contiguous() for k, v in misled[0].state_dict().items()}, path)
     return path
+
+
+@pytest.fixture
+def seeded() -> None:
+    """What countermeasures draw inside the training loop, whatever ran before."""
+    torch.manual_seed(0)

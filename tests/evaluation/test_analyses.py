@@ -54,6 +54,7 @@ def test_defaults_need_not_be_written() -> None:
         ("premise:image=1", "did you mean images"),
         ("premise:images=x", "premise images is a value of type int, not 'x'"),
         ("premise:images", "premise images is a value of type int, not ''"),
+        ("premise:images=2,images=3", "premise has images twice, '2' and '3'"),
         ("premise:images=0", "premise images is a count of at least 1, not 0"),
         ("premise:nets=vgg-w61", "did you mean vgg-w16"),
         ("premise:nets=vgg-w16+vgg-w16", "names a net twice"),

@@ -113,6 +113,7 @@ def test_checkpoints_of_one_net_and_the_ends_of_others_are_compared(swapped: Mat
     assert found.figures["architectures"] == pytest.approx(matrix[2, 3])
     shown = f"{np.mean(own):.2f} between 3 checkpoints of one vgg-w16, {matrix[2, 3]:.2f} between"
     assert shown in found.sentence
+    assert found.sentence.startswith("In nets that trained on the clean images the gradients")
 
 
 def test_one_net_alone_has_nothing_to_be_compared_with(swapped: Material) -> None:
@@ -120,6 +121,12 @@ def test_one_net_alone_has_nothing_to_be_compared_with(swapped: Material) -> Non
     found = analysis.run(swapped, ignored)
     assert set(found.figures.values()) == {None}
     assert found.matrix == [[pytest.approx(1)]]
+
+
+def test_without_clean_images_gradients_are_those_of_nets_of_the_release(swapped: Material) -> None:
+    analysis = parse("gradient-cosine:images=4,checkpoints=2,nets=vgg-w16")
+    found = analysis.run(replace(swapped, clean=None, epochs=2), ignored)
+    assert found.sentence.startswith("In nets that trained on this release the gradients")
 
 
 def test_checkpoints_are_equidistant_and_the_last_is_the_end(swapped: Material) -> None:

@@ -54,6 +54,8 @@ def test_defaults_need_not_be_written() -> None:
         ("dimmed:shar=1", "did you mean share"),
         ("dimmed:rounds=x", "dimmed rounds is a value of type int, not 'x'"),
         ("dimmed:share", "dimmed share is a value of type float, not ''"),
+        ("dimmed:share=0.1,share=0.2", "dimmed has share twice, '0.1' and '0.2'"),
+        ("dimmed:share=inf", "dimmed share is a finite number, not 'inf'"),
         ("none:x=1", "no parameters: write none alone"),
     ],
 )

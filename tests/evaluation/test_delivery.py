@@ -59,6 +59,7 @@ def test_steps_are_taken_from_left_to_right() -> None:
         ("resise:256", "did you mean resize"),
         ("jpeg:0", "jpeg takes a quality from 1 to 100, such as jpeg:90, not '0'"),
         ("jpeg", "not ''"),
+        ("jpeg:²", "jpeg takes a quality from 1 to 100, such as jpeg:90, not '²'"),
         ("resize:1.5", "resize takes the shorter side in pixels"),
     ],
 )

@@ -139,6 +139,22 @@ def test_where_the_twin_learns_nothing_no_countermeasure_undoes_anything(
     assert ids([*SOUND, spoilt]) == ["countermeasure-spoils-twin"]
 
 
+def test_a_countermeasure_that_spoils_training_undoes_nothing_by_a_figure_next_to_chance() -> None:
+    """A threshold of 11 % is passed by 11.5 %, of which nobody has any use."""
+    spoilt = trial(countermeasure="deconv-at", clean=0.12, protected=0.115)
+    assert ids([*SOUND, spoilt]) == ["countermeasure-spoils-twin"]
+    useful = replace(spoilt, clean=0.35, protected=0.45)
+    assert ids([*SOUND, useful]) == ["countermeasure-above-gate", "countermeasure-spoils-twin"]
+    alone = replace(spoilt, victim="resnet10-w16")
+    assert ids([*SOUND, alone]) == ["countermeasure-above-gate"], "held against nothing plain"
+
+
+def test_where_guessing_is_always_right_the_twin_tells_nothing() -> None:
+    """All test rows are of one class."""
+    one_class = {"chance": 1.0, "clean": 1.0, "protected": 1.0, "peak": 1.0, "renamed": 1.0}
+    assert ids([trial(**one_class), trial(seed=1, **one_class)]) == ["clean-twin-weak"]
+
+
 def test_where_the_plain_twin_learns_nothing_nothing_is_above_the_gate() -> None:
     assert ids([trial(**AT_CHANCE), trial(seed=1, **AT_CHANCE)]) == ["clean-twin-weak"]
 
@@ -212,6 +228,28 @@ def test_seeds_that_differ_by_more_than_the_margin_are_told() -> None:
     far = [trial(protected=0.10), trial(seed=1, protected=0.18)]
     assert "spread-above-margin" in ids(near)
     assert "spread-above-margin" not in ids(far)
+
+
+def test_seeds_of_a_victim_that_the_gate_does_not_look_at_decide_nothing() -> None:
+    known = {"victim": "vgg16", "held_out": False}
+    near = [trial(protected=0.30, **known), trial(seed=1, protected=0.38, **known)]
+    assert "spread-above-margin" in ids(near)
+    assert "spread-above-margin" not in ids([*SOUND, *near])
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        ({}, "the gate looks at the others."),
+        ({"countermeasure": "cutmix"}, "the gate looks at no victim that was held out."),
+        ({"rows": "new"}, "the gate looks at no victim that was held out."),
+        ({"held_out": False}, "the gate looks at no victim that was held out."),
+    ],
+)
+def test_whether_the_gate_looks_at_others_is_told(other: dict[str, Any], says: str) -> None:
+    known = [trial(victim="vgg16", held_out=False), trial(seed=1, **other)]
+    (flag,) = (f for f in raised(Doubted(known, Gate(), "mit")) if f.id == "victim-not-held-out")
+    assert flag.text.endswith(says)
 
 
 def test_a_release_without_labels_is_to_be_learnt_from_without_labels() -> None:

@@ -69,6 +69,8 @@ def test_the_reason_is_one_plain_sentence() -> None:
         "a resnet18 trained on this release scored 11.7 %, at most the 38.8 % allowed "
         "(clean images: 67.5 %)"
     )
+    other = Gate().judge([trial(victim="efficientnet-b1")])
+    assert other.reason.startswith("an efficientnet-b1 trained")
     assert (
         "more than the 38.8 % allowed" in Gate().judge([trial(clean=0.675, protected=0.5)]).reason
     )

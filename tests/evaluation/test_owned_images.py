@@ -15,6 +15,7 @@ from crafting.batch import PixelSplit
 from crafting.nets import Net, build
 from crafting.training import Hooks, Recipe, train
 from evaluation.countermeasures import parse
+from evaluation.countermeasures.dfr import DeepFeatureReweighting
 from evaluation.countermeasures.refit_head import features_of, fit_head
 
 WITH_CLEAN_IMAGES = ["refit-head", "dfr", "renamed", "early-stop", "simclr:clean=4"]
@@ -60,6 +61,33 @@ def test_the_fitted_head_is_scikit_learns_logistic_regression() -> None:
     with torch.no_grad():
         found = victim.head(torch.from_numpy(features)).softmax(1).numpy()
     assert np.abs(found - expected).max() < 2e-3
+
+
+def test_deep_feature_reweighting_fits_without_penalty_by_rounds_of_lbfgs() -> None:
+    """15 rounds of at most 20 iterations at a rate of 0.5, on standardised features; weights that
+    separate the classes would grow for ever."""
+    generator = torch.Generator().manual_seed(0)
+    features = 2 + 3 * torch.randn(60, 4, generator=generator)
+    labels = (features[:, 0] > 2).long()
+    victim = build("vgg-w16", 2, 16)
+    victim.head = torch.nn.Linear(4, 2)
+    DeepFeatureReweighting()._fit(victim, features, labels)
+    own = torch.nn.Linear(4, 2)
+    torch.nn.init.zeros_(own.weight)
+    torch.nn.init.zeros_(own.bias)
+    x = (features - features.mean(0)) / features.std(0, correction=0)
+    optimiser = torch.optim.LBFGS(own.parameters(), lr=0.5, max_iter=20)
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        value = torch.nn.functional.cross_entropy(own(x), labels)
+        value.backward()
+        return value
+
+    for _ in range(15):
+        optimiser.step(loss)
+    with torch.no_grad():
+        assert torch.allclose(victim.head(features), own(x), rtol=0.02, atol=0.02)
 
 
 def test_classes_that_nobody_owns_an_image_of_are_still_outputs(

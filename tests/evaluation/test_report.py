@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,13 @@ def test_the_table_has_a_line_for_each_victim_in_per_cent() -> None:
         HEADER,
         ("vgg-w16", "yes", "all rows", "none", "67.0 %", "12.0 %", "40.0 %", "33.0 %"),
     ]
+
+
+def test_a_peak_that_no_epoch_was_scored_for_is_not_measured() -> None:
+    unwatched = [replace(outcome(data, 0.2), curve=()) for data in ("protected", "clean")]
+    made = report(unwatched)
+    assert made.summaries[0].peak is None
+    assert table(made)[1][6] == "not measured"
 
 
 def increment() -> list[Outcome]:

@@ -111,6 +111,13 @@ def test_the_peak_is_the_best_epoch(clean: Outcome) -> None:
     assert (outcome.peak, outcome.peak_epoch) == (0.6, 2)
 
 
+def test_a_peak_that_is_that_of_the_end_is_of_the_last_epoch(clean: Outcome) -> None:
+    """As where a new last layer is fitted after training."""
+    curve = tuple(Epoch(1.0, 0.5, accuracy) for accuracy in (0.2, 0.6, 0.4))
+    outcome = replace(clean, curve=curve, final=0.7)
+    assert (outcome.peak, outcome.peak_epoch) == (0.7, outcome.recipe.epochs)
+
+
 def test_the_same_spec_gives_the_same_victim_and_another_seed_another(clean: Outcome) -> None:
     assert replace(trained(coloured(400, 1)), seconds=clean.seconds) == clean
     assert trained(coloured(400, 1), seed=1).curve != clean.curve

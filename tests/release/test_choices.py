@@ -40,6 +40,39 @@ def test_what_cannot_be_tried_is_refused_at_once(
         demand.possible(tried, rows)
 
 
+BARE = choices.Rows(4, labelled=False, has_clean=False)
+
+
+@pytest.mark.parametrize(
+    ("rows", "tried", "ends"),
+    [
+        (BARE, "cutmix", "the release has no labels: drop it, or try simclr:clean=1000"),
+        (BARE, "noise-swap", "the release has no labels: drop it, or try simclr:clean=1000"),
+        (choices.Rows(4, has_clean=False), "relabel:merge=9", "a smaller merge, or 1: drop it"),
+        (choices.Rows(4), "relabel:merge=9", "a smaller merge, or 1: drop it"),
+        (choices.Rows(4, has_clean=False), "mix-percent", ": drop it, or give them with --clean"),
+    ],
+)
+def test_what_is_advised_would_help(rows: choices.Rows, tried: str, ends: str) -> None:
+    with pytest.raises(InputError) as refused:
+        demand.possible(["none", tried], rows)
+    assert str(refused.value).endswith(ends)
+
+
+def test_a_setting_that_is_given_twice_is_refused() -> None:
+    assert choices.settings(["steps=3", "size = 2"]) == {"steps": "3", "size": "2"}
+    with pytest.raises(InputError, match="--set has steps twice, '3' and '5'"):
+        choices.settings(["steps=3", "steps=5"])
+    with pytest.raises(InputError, match="--incremental-set takes NAME=VALUE, not 'steps'"):
+        choices.settings(["steps"], "--incremental-set")
+
+
+def test_a_class_is_named_or_numbered() -> None:
+    assert choices.classes("--protect-classes", "b,0", ["a", "b"]) == [0, 1]
+    with pytest.raises(InputError, match="--protect-classes: no class is called '²'"):
+        choices.classes("--protect-classes", "²", ["a", "b", "c"])
+
+
 def test_analyses_that_go_by_labels_are_refused_without_any() -> None:
     with pytest.raises(InputError, match="csd goes by labels"):
         demand.examinable(["csd"], choices.Rows(4, labelled=False))

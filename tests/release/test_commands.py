@@ -44,6 +44,24 @@ def test_countermeasures_are_listed(run: Run) -> None:
     assert all(entry["about"] for entry in listed)
 
 
+def test_parameters_of_a_countermeasure_or_an_analysis_are_explained(run: Run) -> None:
+    for command, name, words in (
+        ("countermeasures", "mix-percent", "of protected rows in per cent"),
+        ("analyses", "csd", "class-wise separability discriminant"),
+    ):
+        (told,) = json.loads(run(command, name, "--json").stdout)
+        assert words in told["explained"] + told["source"]
+        assert words in run(command, name).stdout
+        assert "NAME" in run(command).stdout
+        assert f"did you mean {name}" in run(command, f"{name}s").stderr
+    needs = {entry["name"]: entry["needs_labels"] for entry in json.loads(_analyses(run))}
+    assert (needs["csd"], needs["visibility"]) == (True, False)
+
+
+def _analyses(run: Run) -> str:
+    return str(run("analyses", "--json").stdout)
+
+
 def test_a_dry_run_forecasts_and_publishes_nothing(run: Run, small: Path, out: Path) -> None:
     arguments = ("push", small, "--to", out, "--workdir", out.with_name("w"), "--dry-run")
     result = run(*arguments, "--json")

@@ -48,6 +48,13 @@ PLAN = VerificationPlan(
 )
 
 
+def test_what_the_gate_may_look_at_comes_before_circumstances() -> None:
+    """Of clean rows among the protected ones alone nothing can be judged."""
+    tried = ["mix-percent", "cutmix"]
+    order = [spec.countermeasure for spec in replace(PLAN, countermeasures=tried, seeds=1).trials()]
+    assert order == ["cutmix"] * 4 + ["mix-percent"] * 4
+
+
 def test_what_tells_most_comes_first_and_twins_stay_together() -> None:
     specs = PLAN.trials()
     told = [(s.seed, s.victim, s.countermeasure) for s in specs if s.data == "protected"]

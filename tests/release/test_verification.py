@@ -272,6 +272,20 @@ def test_a_release_of_one_class_is_refused(run: Run, tmp_path: Path, digits: Dig
     assert "only one class (one)" in line
 
 
+def test_test_rows_of_one_class_are_refused(run: Run, tmp_path: Path, digits: Digits) -> None:
+    """Whoever always names it would be right every time."""
+    pixels, labels = of_four(digits)
+    folder = tmp_path / "alike"
+    write_split(folder / "data/train-0.parquet", pixels[:40], labels[:40])
+    write_split(folder / "data/test-0.parquet", pixels[labels == 1][:9], np.ones(9, dtype=np.int64))
+    line = verify(run, folder, "--workdir", tmp_path / "work", code=2)
+    assert "the test rows of" in line
+    assert "only one class (one)" in line
+    result = run("push", folder, "--to", tmp_path / "out", "--workdir", tmp_path / "push")
+    assert result.exit_code == 2
+    assert "have only one class (one)" in result.stderr
+
+
 def test_an_empty_split_is_refused(run: Run, tmp_path: Path, digits: Digits) -> None:
     pixels, labels = of_four(digits)
     folder = tmp_path / "empty"

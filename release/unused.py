@@ -1,0 +1,45 @@
+"""Which options were given and change nothing: whoever gave them is told, and not refused, since
+the same command serves a first release and those that follow it."""
+
+from __future__ import annotations
+
+from release import choices
+from release.chain import Chain
+from release.increment import DEFAULT_INCREMENTAL
+from release.options import ReleaseOptions
+
+_NOTHING: tuple[object, ...] = (None, [], {})
+
+
+def without_effect(options: ReleaseOptions, chain: Chain) -> list[str]:
+    """The options of the next release of this chain that have none, each with the reason."""
+    return [*_of_verification(options), *(_of_first(options, chain) if chain.manifests else ())]
+
+
+def _of_verification(options: ReleaseOptions) -> list[str]:
+    if options.verify:
+        return []
+    given = {
+        "--victim": options.victim,
+        "--countermeasure": options.countermeasure,
+        "--victim-epochs": options.victim_epochs,
+        "--max-accuracy": options.max_accuracy,
+    }
+    return [f"{name} with --no-verify" for name, value in given.items() if value not in _NOTHING]
+
+
+def _of_first(options: ReleaseOptions, chain: Chain) -> list[str]:
+    """What stays as it was in the first release, where something else is asked for."""
+    first = chain.manifests[0]
+    asked: dict[str, tuple[object, object]] = {
+        "--preset": (options.preset, first.plan["preset"]),
+        "--set": (choices.settings(options.set_), first.plan["settings"]),
+        "--net-size": (options.net_size, first.plan["net_size"]),
+    }
+    if (options.incremental_method or DEFAULT_INCREMENTAL) == first.method:
+        asked["--budget"] = (options.budget, first.budget)
+    kept = [name for name, (value, old) in asked.items() if value not in (*_NOTHING, old)]
+    found = [f"{name} for added rows, which keep that of {first.release}" for name in kept]
+    if options.fit_rows is not None:
+        found.append("--fit-rows for added rows, whose method is fitted on --fit-share")
+    return found
