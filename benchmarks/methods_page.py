@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.potency import COLUMNS
-from benchmarks.potency_results import Claim, load, markdown, percent, together
+from benchmarks.potency_results import Claim, circumstances, load, markdown, percent, together
 from crafting import mixture
 from crafting.method import Method
 from crafting.registry import Registration, methods
@@ -54,17 +54,7 @@ def _measured(claims: Sequence[Claim]) -> str:
 
 
 def _group(group: Sequence[Claim]) -> str:
-    first = group[0]
-    seeds = max(len(claim.seeds) for claim in group)
-    measured_on = first.facts["measured_on"]
-    where = ", ".join(measured_on["gpus"]) or "{cores} cores of {processor}".format_map(measured_on)
-    clean = " / ".join(percent(first.mean("clean", victim)) for victim in first.victims())
-    about = (
-        f"`{first.scale}` preset, {first.rows:,} rows of {first.dataset}, victims "
-        f"{' / '.join(first.victims())}, which learn {clean} % from the clean rows; "
-        f"{'one seed' if seeds == 1 else f'means of up to {seeds} seeds'}, on {where}.\n\n"
-    )
-    return about + markdown(_HEADER, map(_line, group))
+    return circumstances(group) + markdown(_HEADER, map(_line, group))
 
 
 _HEADER = (

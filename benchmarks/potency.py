@@ -1,8 +1,8 @@
 """How well every method protects: what victims still learn, what it costs, what can be seen.
 
     python -m benchmarks.potency SOURCE --workdir WORKDIR [--scale quick|paper] [--methods a,b+c]
-        [--budget linf:4] [--rows 5000] [--seeds 1] [--victims a,b] [--countermeasure x ...]
-        [--minutes 8] [--results FOLDER]
+        [--set steps=60 ...] [--budget linf:4] [--rows 5000] [--seeds 1] [--victims a,b]
+        [--countermeasure x ...] [--minutes 8] [--results FOLDER]
 
 SOURCE is a clean dataset, or an .npz file that `benchmarks.image_arrays` made of one, for a machine
 that has nothing but torch, torchvision, timm, numpy, scipy, safetensors and scikit-learn. `quick`
@@ -15,7 +15,8 @@ linf:8 where its own budget is a bound on every pixel, else within its own.
 Everything that is finished lies in WORKDIR and is not done again; a training goes on from its last
 epoch. `--minutes` ends a slice: nothing new is begun, and what runs stops where it can; fits, which
 cannot stop, begin in the first third only. Each method's figures are written to
-FOLDER/SCALE-DATASET-METHOD-BUDGET.json as soon as its victims are trained.
+FOLDER/SCALE-DATASET-METHOD-BUDGET.json as soon as its victims are trained, with `--set` under a
+name that says so.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ import argparse
 import json
 import multiprocessing
 import os
+import re
 import threading
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,7 @@ from benchmarks.potency_work import (
     OutOfTime,
     Protection,
     Training,
+    Variant,
     Work,
     device,
     net_size,
@@ -48,7 +51,7 @@ from benchmarks.potency_work import (
 from benchmarks.published import PUBLISHED
 from crafting.batch import PixelSplit
 from crafting.budget import Budget, Linf, parse
-from crafting.registry import Preset, configure, lookup, methods, registration
+from crafting.registry import Preset, lookup, methods, registration
 from evaluation.countermeasures import parse as parse_countermeasure
 from evaluation.trial import TrialSpec
 from evaluation.victims import VICTIMS, default_victims
@@ -72,14 +75,15 @@ class Setting:
     epochs: int | None = None
     countermeasures: tuple[str, ...] | None = None
 
-    def protections(self, name: str, budget: str) -> list[Protection]:
-        return [Protection(self.data, name, self.scale, budget, s) for s in range(self.seeds)]
+    def protections(self, variant: Variant) -> list[Protection]:
+        return [Protection(self.data, variant, self.scale, seed) for seed in range(self.seeds)]
 
-    def trainings(self, name: str) -> list[tuple[str, str]]:
+    def trainings(self, variant: Variant) -> list[tuple[str, str]]:
         """Victims with what is done against the protection, plain training first."""
         found = [(victim, "none") for victim in self.victims]
         if self.countermeasures is None:
-            return found + [(self.victims[0], column) for column in COLUMNS if name in MAIN]
+            tried = COLUMNS if variant.name in MAIN and not variant.settings else ()
+            return found + [(self.victims[0], column) for column in tried]
         return found + [
             (victim, tried) for tried in self.countermeasures for victim in self.victims
         ]
@@ -98,12 +102,12 @@ class Setting:
         )
         return Training(self.place, self.data, spec, of)
 
-    def work(self, name: str, budget: str) -> list[Work]:
+    def work(self, variant: Variant) -> list[Work]:
         """All that one method's figures need, clean twins included."""
         found: list[Work] = []
-        for of in self.protections(name, budget):
+        for of in self.protections(variant):
             found += [Fit(self.place, of), Craft(self.place, of)]
-            for victim, countermeasure in self.trainings(name):
+            for victim, countermeasure in self.trainings(variant):
                 for learnt in (None, of):
                     found.append(self.training(victim, countermeasure, of.seed, learnt))
         return found
@@ -111,26 +115,34 @@ class Setting:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The figures of every method that is finished are written; 1 where some work failed."""
-    options = _options(arguments)
+    options = options_parser().parse_args(arguments)
+    return measure(options, asked(options))
+
+
+def measure(options: argparse.Namespace, variants: Iterable[Variant]) -> int:
+    """The same for these, whatever methods the options name."""
     began = time.time()
     dataset, arrays = image_arrays.read(options.source)
     rows = options.rows or (QUICK_ROWS if options.scale == "quick" else None)
     data = image_arrays.keep(arrays, rows, options.workdir)
     setting = _setting(options, data, dataset)
-    asked = dict(_asked(options.methods, options.scale, options.budget))
-    pieces = {piece.result: piece for name, b in asked.items() for piece in setting.work(name, b)}
+    variants = list(variants)
+    pieces = {piece.result: piece for variant in variants for piece in setting.work(variant)}
     failed = _run(list(pieces.values()), began, options)
-    for name, budget in asked.items():
-        if figures := _figures(setting, name, budget):
-            file = f"{setting.scale}-{dataset}-{name}-{budget}".replace(":", "-")
-            print(
-                record.write(
-                    file, _merged(figures, options.results / f"{file}.json"), options.results
-                )
-            )
+    for variant in variants:
+        if figures := _figures(setting, variant):
+            file = _file_name(setting, variant)
+            merged = _merged(figures, options.results / f"{file}.json")
+            print(record.write(file, merged, options.results))
     left = sum(not path.exists() for path in pieces)
     print(f"{len(pieces) - left} of {len(pieces)} pieces are finished, {failed} failed")
     return 1 if failed else 0
+
+
+def _file_name(setting: Setting, variant: Variant) -> str:
+    settings = [f"{name}={value}" for name, value in variant.settings]
+    parts = [setting.scale, setting.dataset, variant.name, variant.budget, *settings]
+    return re.sub(r"[^\w.+=-]", "-", "-".join(parts))
 
 
 def _setting(options: argparse.Namespace, data: Path, dataset: str) -> Setting:
@@ -150,17 +162,30 @@ def _setting(options: argparse.Namespace, data: Path, dataset: str) -> Setting:
     )
 
 
-def _asked(names: str | None, scale: Preset, budget: str | None) -> Iterable[tuple[str, str]]:
-    """Methods with the budgets that they are measured within; told is who is left out."""
+def asked(options: argparse.Namespace) -> Iterable[Variant]:
+    """The methods that the options name, within the budgets and with the settings that they are
+    measured with; told is who is left out."""
     everyone = [*methods(), *(name for name in MAIN if "+" in name and _is_known(name))]
-    for name in names.split(",") if names else everyone:
-        own = registration(name).preset(scale).budget
+    settings = [setting_of(text) for text in options.set or ()]
+    for name in options.methods.split(",") if options.methods else everyone:
         try:
-            method = configure(name, scale, parse(budget) if budget else _usual(own))
+            yield variant(name, options, *settings)
         except ValueError as problem:
             print(f"left out: {problem}")
-        else:
-            yield name, str(method.budget)
+
+
+def setting_of(text: str) -> tuple[str, str]:
+    """`steps=60` as ("steps", "60")."""
+    name, _, value = text.partition("=")
+    return name, value
+
+
+def variant(name: str, options: argparse.Namespace, *settings: tuple[str, str]) -> Variant:
+    """ValueError where there is no such method, or it cannot do what is asked of it."""
+    own = registration(name).preset(options.scale).budget
+    budget = str(parse(options.budget) if options.budget else _usual(own))
+    found = Variant(name, budget, settings)
+    return replace(found, budget=str(found.method(options.scale).budget))
 
 
 def _is_known(mixture: str) -> bool:
@@ -222,22 +247,24 @@ def _begin(parent: int) -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _figures(setting: Setting, name: str, budget: str) -> Results | None:
+def _figures(setting: Setting, variant: Variant) -> Results | None:
     """The claim and what was measured of it; None before all plain trainings are finished."""
     measured = []
-    for of in setting.protections(name, budget):
-        trials = [_trial(setting, of, *pair) for pair in setting.trainings(name)]
+    for of in setting.protections(variant):
+        trials = [_trial(setting, of, *pair) for pair in setting.trainings(variant)]
         if None in trials[: len(setting.victims)]:
             return None
         done = [trial for trial in trials if trial is not None]
         cost = json.loads(Craft(setting.place, of).result.read_text())
         measured.append({"seed": of.seed, "key": of.key, **cost, "trials": done})
-    published = PUBLISHED.get(name)
+    published = None if variant.settings else PUBLISHED.get(variant.name)
     train = PixelSplit.load(setting.data / "train")
+    within = f"{variant} within {variant.budget}"
     return {
-        "claim": f"what victims learn from {setting.dataset} protected by {name} within {budget}",
-        "method": name,
-        "budget": budget,
+        "claim": f"what victims learn from {setting.dataset} protected by {within}",
+        "method": variant.name,
+        "settings": dict(variant.settings),
+        "budget": variant.budget,
         "scale": setting.scale,
         "dataset": setting.dataset,
         "rows": len(train),
@@ -283,12 +310,14 @@ def _trial(setting: Setting, of: Protection, victim: str, countermeasure: str) -
     }
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+def options_parser() -> argparse.ArgumentParser:
+    """What can be asked of a measurement."""
     parser = argparse.ArgumentParser(description="How well every method protects.")
     parser.add_argument("source", help="an .npz file of images and labels, or a clean dataset")
     parser.add_argument("--workdir", type=Path, required=True, help="keeps what is finished")
     parser.add_argument("--scale", choices=("quick", "paper"), default="quick")
     parser.add_argument("--methods", help="only these, written a,b+c")
+    parser.add_argument("--set", action="append", help="an option of these methods, as NAME=VALUE")
     parser.add_argument("--budget", help="for every method that can work within it")
     parser.add_argument("--rows", type=int, help="training rows (quick: 5000, paper: all)")
     parser.add_argument("--seeds", type=int, default=1)
@@ -299,7 +328,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--results", type=Path, default=record.RESULTS / "potency")
     workers = torch.cuda.device_count() or min(2, os.cpu_count() or 1)
     parser.add_argument("--workers", type=int, default=workers, help="processes at a time")
-    return parser.parse_args(arguments)
+    return parser
 
 
 if __name__ == "__main__":

@@ -26,6 +26,17 @@ class Claim:
         return str(self.facts["method"])
 
     @property
+    def settings(self) -> dict[str, str]:
+        """What was set otherwise than in the preset."""
+        found: dict[str, str] = self.facts["settings"]
+        return found
+
+    @property
+    def written(self) -> tuple[str, tuple[tuple[str, str], ...]]:
+        """The method and its settings, as studies name them."""
+        return self.name, tuple(self.settings.items())
+
+    @property
     def budget(self) -> str:
         return str(self.facts["budget"])
 
@@ -77,6 +88,11 @@ class Claim:
 
 
 def load(folder: Path = FOLDER) -> list[Claim]:
+    """All claims about methods as their presets are, by file name."""
+    return [claim for claim in load_all(folder) if not claim.settings]
+
+
+def load_all(folder: Path = FOLDER) -> list[Claim]:
     """All claims, by file name."""
     return [Claim(json.loads(path.read_text())) for path in sorted(folder.glob("*.json"))]
 
@@ -88,6 +104,20 @@ def together(claims: Iterable[Claim]) -> list[list[Claim]]:
         groups[claim.scale, claim.dataset, claim.rows, *claim.victims()].append(claim)
     ordered = [sorted(group, key=lambda claim: claim.learnt) for group in groups.values()]
     return sorted(ordered, key=lambda group: -len(group))
+
+
+def circumstances(group: Sequence[Claim]) -> str:
+    """A paragraph: what the figures of claims that can be compared are of."""
+    first = group[0]
+    seeds = max(len(claim.seeds) for claim in group)
+    measured_on = first.facts["measured_on"]
+    where = ", ".join(measured_on["gpus"]) or "{cores} cores of {processor}".format_map(measured_on)
+    clean = " / ".join(percent(first.mean("clean", victim)) for victim in first.victims())
+    return (
+        f"`{first.scale}` preset, {first.rows:,} rows of {first.dataset}, victims "
+        f"{' / '.join(first.victims())}, which learn {clean} % from the clean rows; "
+        f"{'one seed' if seeds == 1 else f'means of up to {seeds} seeds'}, on {where}.\n\n"
+    )
 
 
 def percent(share: float | None) -> str:

@@ -49,17 +49,31 @@ def digest_of(*values: Any) -> str:
 
 
 @dataclass(frozen=True)
+class Variant:
+    """A method within a budget, with the settings (name, value) that differ from its preset."""
+
+    name: str
+    budget: str
+    settings: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        return " ".join([self.name, *(f"{name}={value}" for name, value in self.settings)])
+
+    def method(self, preset: Preset) -> Method:
+        return configure(self.name, preset, parse(self.budget), dict(self.settings))
+
+
+@dataclass(frozen=True)
 class Protection:
     """A method as it is measured, from one seed, on the rows in `data`."""
 
     data: Path
-    name: str
+    variant: Variant
     preset: Preset
-    budget: str
     seed: int
 
     def method(self) -> Method:
-        return configure(self.name, self.preset, parse(self.budget))
+        return self.variant.method(self.preset)
 
     @property
     def fit_key(self) -> str:
@@ -68,7 +82,7 @@ class Protection:
     @property
     def key(self) -> str:
         method = self.method()
-        return digest_of(self.fit_key, self.name, method.options(), str(method.budget))
+        return digest_of(self.fit_key, self.variant.name, method.options(), str(method.budget))
 
     def scratch(self, place: Path) -> Path:
         """A folder for what its fit leaves beside its State."""
@@ -95,7 +109,7 @@ class Fit:
         return ()
 
     def __str__(self) -> str:
-        return f"fit of {self.of.name}, seed {self.of.seed}"
+        return f"fit of {self.of.variant}, seed {self.of.seed}"
 
     def run(self, deadline: float) -> None:
         from safetensors.torch import save_file
@@ -131,7 +145,8 @@ class Craft:
         return (Fit(self.place, self.of).result,)
 
     def __str__(self) -> str:
-        return f"crafting by {self.of.name} within {self.of.budget}, seed {self.of.seed}"
+        of = self.of.variant
+        return f"crafting by {of} within {of.budget}, seed {self.of.seed}"
 
     def run(self, deadline: float) -> None:
         train, method = PixelSplit.load(self.of.data / "train"), self.of.method()
@@ -162,7 +177,7 @@ class Craft:
         if not path.exists():
             if time.time() > deadline:
                 raise OutOfTime
-            began, budget = time.monotonic(), parse(self.of.budget)
+            began, budget = time.monotonic(), parse(self.of.variant.budget)
             rows = train.take(range(start, min(start + PART_ROWS, len(train))))
             batches = (b.to(ctx.device) for b in rows.batches(_batch_size(train, ctx.device)))
             made = torch.cat([protect(crafter, budget, batch).cpu() for batch in batches])
@@ -194,7 +209,7 @@ class Training:
         return () if self.of is None else (Craft(self.place, self.of).result,)
 
     def __str__(self) -> str:
-        spec, what = self.spec, "clean rows" if self.of is None else self.of.name
+        spec, what = self.spec, "clean rows" if self.of is None else self.of.variant
         return f"{spec.victim} on {what}, {spec.countermeasure}, seed {spec.seed}"
 
     def run(self, deadline: float) -> None:

@@ -41,8 +41,9 @@ def main() -> None:
 
 
 def found(folder: Path = RESULTS) -> list[Found]:
-    """All that was measured of what victims learn: by potency, countermeasures and ablation."""
-    return [*_of_potency(load(folder / "potency")), *_of_others(folder)]
+    """All that was measured of what victims learn from methods as their presets are."""
+    others = _of_countermeasures(folder / "countermeasures.json")
+    return [*_of_potency(load(folder / "potency")), *others]
 
 
 def _of_potency(claims: Iterable[Claim]) -> Iterator[Found]:
@@ -55,16 +56,13 @@ def _of_potency(claims: Iterable[Claim]) -> Iterator[Found]:
             yield Found(*of, victim, countermeasure, protected)
 
 
-def _of_others(folder: Path) -> Iterator[Found]:
-    """The trials of `benchmarks.countermeasures` and `benchmarks.ablation`, which are quick."""
-    for path in (folder / "countermeasures.json", folder / "ablation.json"):
-        told = json.loads(path.read_text()) if path.exists() else {"trials": []}
-        trials = told["trials"]
-        if isinstance(trials, dict):  # by method, some in more than one way
-            trials = [t | {"method": name} for name, of in trials.items() for t in of]
-        for trial in trials:
-            names = (trial["method"], told["budget"], trial["victim"], trial["countermeasure"])
-            yield Found("quick", told.get("source", "cifar10"), *names, trial["protected"])
+def _of_countermeasures(path: Path) -> Iterator[Found]:
+    """The trials of `benchmarks.countermeasures`, which are quick."""
+    told = json.loads(path.read_text()) if path.exists() else {"trials": []}
+    for trial in told["trials"]:
+        budget = told["budgets"][trial["method"]]
+        names = (trial["method"], budget, trial["victim"], trial["countermeasure"])
+        yield Found("quick", told["source"], *names, trial["protected"])
 
 
 def page(measured: Sequence[Found]) -> str:

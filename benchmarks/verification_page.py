@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import mean
+from statistics import mean, mode
 from typing import Any
 
 Figures = dict[str, Any]
 SETTINGS = ("relabel", "mix-percent", "class-wise", "noise-swap")
 _CHANCE = 0.1
-_STRONG = ("sep-fa-mi", "sep-fa-vr", "tap")
+STRONG = ("sep-fa-mi", "sep-fa-vr", "tap")
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,13 @@ class Measured:
         taken = tried["clean"] - plain["protected"]
         return float((tried["protected"] - plain["protected"]) / taken) if taken > 0 else None
 
+    def lost(self, method: str, countermeasure: str) -> float:
+        """By how much the clean twin under it falls short of the one trained plainly."""
+        plain, tried = self.first(method, "none"), self.first(method, countermeasure)
+        assert plain is not None
+        assert tried is not None
+        return float(plain["clean"] - tried["clean"])
+
 
 def page(results: Figures, asked: Mapping[str, Sequence[str]]) -> str:
     """The page, in Markdown; `asked` are the countermeasures of each method."""
@@ -49,15 +56,24 @@ def page(results: Figures, asked: Mapping[str, Sequence[str]]) -> str:
     plain = [name for name in changes if not _is_setting(name)]
     settings = [name for name in changes if _is_setting(name)]
     return _TEXT.format(
-        **{name: results[name] for name in ("source", "rows", "budget", "preset")},
+        **{name: results[name] for name in ("source", "rows", "preset")},
+        budgets=_budgets(results["budgets"]),
         hardware="{cores} cores of {processor}".format_map(results["measured_on"]),
         once=_table(measured, there, [name for name in plain if "at-" not in name]),
         trained=_table(measured, there, [name for name in plain if "at-" in name]),
         settings=_table(measured, there, settings),
         seeds=_seeds(measured, there),
+        ranking=_ranking(measured, plain),
         orderings=_orderings(measured, there),
         missing=_missing(measured, asked),
     )
+
+
+def _budgets(of: Mapping[str, str]) -> str:
+    """The commonest budget, and who works within another."""
+    usual = mode(of.values())
+    others = [f"{name} within {budget}" for name, budget in of.items() if budget != usual]
+    return ", ".join([f"within {usual}", *others])
 
 
 def _is_setting(countermeasure: str) -> bool:
@@ -108,6 +124,21 @@ def _markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     return f"| {' | '.join(header)} |\n|{'---|' * len(header)}\n{rows}"
 
 
+def _ranking(measured: Measured, changes: Iterable[str]) -> str:
+    """What gives back most first: the shares for each method that protects, and what it costs."""
+    lines = []
+    for name in changes:
+        shares = [measured.restored(method, name) for method in STRONG]
+        known = [share for share in shares if share is not None]
+        if name != "none" and len(known) == len(shares):
+            cost = measured.lost(STRONG[0], name)
+            shown = [f"`{name}`", *(f"{share:.0%}" for share in known), f"{100 * cost:.1f}"]
+            lines.append((mean(known), shown))
+    ordered = sorted(lines, key=lambda line: -line[0])
+    header = ["countermeasure", *STRONG, "costs a clean training, points"]
+    return _markdown(header, [shown for _, shown in ordered])
+
+
 @dataclass(frozen=True)
 class _Claim:
     """What is known from papers: the share of the lost accuracy that these give back, for these
@@ -122,25 +153,25 @@ class _Claim:
 _CLAIMS = (
     _Claim(
         "JPEG at quality 10 gives back at least half of what was lost",
-        _STRONG,
+        STRONG,
         ("jpeg",),
         lambda share: share >= 0.5,
     ),
     _Claim(
         "UEraser gives back at least half of what was lost",
-        _STRONG,
+        STRONG,
         ("ueraser-lite", "ueraser-max"),
         lambda share: share >= 0.5,
     ),
     _Claim(
         "cutout, cutmix and mixup give back less than a quarter",
-        _STRONG,
+        STRONG,
         ("cutout", "cutmix", "mixup"),
         lambda share: share < 0.25,
     ),
     _Claim(
         "adversarial training at the protection's own radius gives back at least half",
-        _STRONG,
+        STRONG,
         ("at-linf:radius=8.0,steps=3",),
         lambda share: share >= 0.5,
     ),
@@ -199,10 +230,10 @@ def _missing(measured: Measured, asked: Mapping[str, Sequence[str]]) -> str:
 
 _TEXT = """# What breaks the protection
 
-{rows} training rows of {source}, protected within {budget} by each method (`{preset}` preset,
-seed 0); then victims are trained on the release as whoever downloads it might, and scored on
-clean test images after the last epoch (20 epochs). *Clean twin*: the same training on the
-unchanged rows. Trained on {hardware}. Written by `python -m benchmarks.countermeasures`;
+{rows} training rows of {source}, protected by each method {budgets}
+(`{preset}` preset, seed 0); then victims are trained on the release as whoever downloads it might,
+and scored on clean test images after the last epoch (20 epochs). *Clean twin*: the same training on
+the unchanged rows. Trained on {hardware}. Written by `python -m benchmarks.countermeasures`;
 differences under about 3 points are noise between seeds.
 
 {missing}
@@ -219,9 +250,16 @@ weights from elsewhere and is not in the table.
 
 Adversarial training (`at-linf`: radius in grey levels; `at-l2`: length over all pixels of an
 image in [0,1]), with 3 steps instead of 10, and `deconv-at`, the adaptive answer to convolutions.
-The mixture, whose `ops` part changes one pixel of each image, is measured under these alone.
+The mixture, whose `ops` part changes one pixel of each image, is there for these.
 
 {trained}
+## What gives back most
+
+Shares of the accuracy that protection took from vgg-w16: 0 % gives nothing back, 100 % as much as
+the clean twin under the same countermeasure has. What that twin loses against plain training is the
+price, in points.
+
+{ranking}
 ## Circumstances
 
 No answers to protection, but what happens where not all is as released. `mix-percent`: that share
@@ -238,8 +276,7 @@ Mean and range.
 {seeds}
 ## What is known, and whether it comes out here
 
-The shares are of the accuracy that protection took from vgg-w16: 0 % gives nothing back, 100 %
-all.
+The shares are those of the table above.
 
 {orderings}
 ## In short

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from benchmarks import image_arrays, potency, potency_work
+from benchmarks.potency_results import load, load_all
 from crafting.batch import PixelSplit
 
 ROOT = Path(__file__).parents[2]
@@ -87,6 +88,22 @@ def test_a_run_that_was_interrupted_goes_on_and_writes_a_claim_for_each_method(
     assert "crafting" not in told
 
 
+def test_an_option_can_be_set_and_is_in_the_name_of_the_result(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tried = ("--methods", "random-noise,tap", "--victims", "vgg-w16", "--set", "restarts=1")
+    assert _run(source, *tried, "--set", "steps=3") == 0
+    assert "left out: method random-noise has no option" in capsys.readouterr().out
+    ((name, tap),) = _results(source).items()
+    assert name == "quick-colours-tap-linf-8-restarts=1-steps=3"
+    assert tap["settings"] == {"restarts": "1", "steps": "3"}
+    assert tap["measured"][0]["options"]["steps"] == 3
+    assert [t["countermeasure"] for t in tap["measured"][0]["trials"]] == ["none"]
+    assert tap["reported"] is None
+    assert load(source.parent / "results") == []
+    assert [claim.settings for claim in load_all(source.parent / "results")] == [tap["settings"]]
+
+
 def test_figures_of_other_victims_on_the_same_rows_are_kept(tmp_path: Path) -> None:
     def figures(key: str, victim: str, protected: float) -> dict[str, Any]:
         trial = {"victim": victim, "countermeasure": "none", "protected": protected}
@@ -107,7 +124,7 @@ def _interrupted_pieces(source: Path) -> potency_work.Training:
     place = source.parent / "work"
     data = image_arrays.keep(arrays, 100, place)
     setting = potency.Setting(place, data, dataset, "quick", 1, ("vgg-w16",), epochs=1)
-    (of,) = setting.protections("random-noise", "linf:8")
+    (of,) = setting.protections(potency_work.Variant("random-noise", "linf:8"))
     potency_work.Fit(place, of).run(time.time())
     with pytest.raises(potency_work.OutOfTime):
         potency_work.Craft(place, of).run(deadline=0)
@@ -125,7 +142,7 @@ def test_crafting_goes_on_with_the_part_that_is_missing(
     monkeypatch.setattr(potency_work, "PART_ROWS", 64)
     place = source.parent / "work"
     data = image_arrays.keep(image_arrays.read(str(source))[1], None, place)
-    of = potency_work.Protection(data, "random-noise", "quick", "linf:8", 0)
+    of = potency_work.Protection(data, potency_work.Variant("random-noise", "linf:8"), "quick", 0)
     craft = potency_work.Craft(place, of)
     potency_work.Fit(place, of).run(0)
     craft.run(time.time() + 60)
@@ -172,3 +189,24 @@ def test_it_needs_nothing_that_only_a_release_needs() -> None:
         "assert not roots & {'release', 'datasets', 'pyarrow', 'typer', 'rich', 'torchmetrics'}"
     )
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize(
+    ("classes", "side"), [(100, 32), pytest.param(3, 224, marks=pytest.mark.slow)]
+)
+def test_many_classes_and_large_images_are_inputs_like_any_other(
+    classes: int, side: int, tmp_path: Path
+) -> None:
+    generator = np.random.default_rng(0)
+    arrays = {"y_train": np.arange(200) % classes, "y_test": np.arange(100) % classes}
+    for part, labels in (("train", arrays["y_train"]), ("test", arrays["y_test"])):
+        shape = (len(labels), side, side, 3)
+        arrays[f"x_{part}"] = generator.integers(0, 256, shape, dtype=np.uint8)
+    np.savez(tmp_path / "other.npz", **arrays)
+    few = ("--set", "surrogate_epochs=1", "--set", "checkpoints=1", "--set", "steps=2")
+    asked = ("--methods", "sep-fa-mi", "--victims", "vgg-w16", *few)
+    assert _run(tmp_path / "other.npz", *asked) == 0
+    (found,) = _results(tmp_path / "other.npz").values()
+    assert found["classes"] == classes
+    (trial,) = found["measured"][0]["trials"]
+    assert trial["epochs"] == 1

@@ -8,7 +8,7 @@ import pytest
 from clean_data import Run
 from potency_claims import claim
 
-from benchmarks.potency import _options
+from benchmarks.potency import options_parser
 from benchmarks.replication_claims import ITEMS
 from benchmarks.replication_items import Check, Item
 from benchmarks.replication_page import PAGE, Found, _of_potency, found, page, status
@@ -73,14 +73,16 @@ def test_all_result_files_are_read(tmp_path: Path) -> None:
     made = claim("tap", (0.1, 0.3))
     (tmp_path / "potency/a.json").write_text(json.dumps(made.facts))
     trial = {"victim": "vgg-w16", "countermeasure": "none", "protected": 0.2}
-    told = {"budget": "linf:8", "source": "cifar10", "trials": [trial | {"method": "sep"}]}
+    told = {
+        "budgets": {"sep": "linf:8"},
+        "source": "cifar10",
+        "trials": [trial | {"method": "sep"}],
+    }
     (tmp_path / "countermeasures.json").write_text(json.dumps(told))
-    by_method = {"budget": "linf:8", "trials": {"sep-fa": [trial]}}
-    (tmp_path / "ablation.json").write_text(json.dumps(by_method))
     measured = found(tmp_path)
     assert measured[:3] == list(_of_potency([made]))
     of = ("linf:8", "vgg-w16", "none", 0.2)
-    assert measured[3:] == [Found("quick", "cifar10", n, *of) for n in ("sep", "sep-fa")]
+    assert measured[3:] == [Found("quick", "cifar10", "sep", *of)]
 
 
 def test_every_item_is_on_the_page_once() -> None:
@@ -96,7 +98,7 @@ def test_commands_and_checks_use_what_there_is(item: Item, run: Run) -> None:
         lookup("victim", check.victim, VICTIMS)
     words = shlex.split(item.command)
     if words[:3] == ["python", "-m", "benchmarks.potency"]:
-        options = _options(words[3:])
+        options = options_parser().parse_args(words[3:])
         asked = set(options.methods.split(","))
         assert {check.method for check in item.checks} <= asked
         victims = (
