@@ -61,7 +61,7 @@ def run(
     test = tried.scored(test)
     net = build(victim(spec.victim).net, tried.outputs(num_classes), spec.net_size, _seed(spec))
     answers = _Folded(tried, net)
-    watched = _for_curve(test, len(splits.train)) if tried.is_watched else None
+    watched = for_curve(test, len(splits.train)) if tried.is_watched else None
     training = _Training(spec, answers, watched, device, progress, keeper)
     answers.ask(
         train(
@@ -193,10 +193,15 @@ class _Training:
         self._progress(epoch / self._epochs)
 
 
-def _for_curve(test_split: Split, train_rows: int) -> Split:
+def for_curve(test_split: Split, train_rows: int) -> Split:
     """The test rows that every epoch on so many training rows is scored on."""
+    return _drawn(test_split, curve_rows(train_rows, len(test_split)))
+
+
+def curve_rows(train_rows: int, test_rows: int) -> int:
+    """How many of them there are."""
     wanted = max(_FEWEST_CURVE_ROWS, _CURVE_SHARE * train_rows)
-    return _drawn(test_split, min(_CURVE_ROWS, wanted))
+    return min(_CURVE_ROWS, wanted, test_rows)
 
 
 def _drawn(split: Split, most: int) -> Split:

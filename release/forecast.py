@@ -142,7 +142,8 @@ def _seconds(plan: ReleasePlan, rates: dict[str, Any]) -> dict[str, float]:
     if method.surrogates:
         speed = harmonic_mean(rates["train"][net] for net in method.surrogates)
         speed *= plan.fit_workers * plan.fit_threads
-        seconds["fit"] = method.fit_epochs * plan.fit_rows / speed
+        # On a share of the rows a net takes as many steps as it would on all of them.
+        seconds["fit"] = method.fit_epochs * plan.fit_rows / plan.fit_share / speed
         seconds["craft"] = plan.num_rows * method.passes / (rates["craft"] * plan.workers)
     if plan.verify:
         seconds["verify"] = _verify_seconds(plan, rates["train"])
@@ -150,14 +151,18 @@ def _seconds(plan: ReleasePlan, rates: dict[str, Any]) -> dict[str, float]:
 
 
 def _verify_seconds(plan: ReleasePlan, rates: dict[str, float]) -> float:
-    """All trainings spread over the workers; scoring an image costs a third of training on it."""
+    """All trainings spread over the workers, each as much slower as its countermeasure makes it;
+    scoring an image costs a third of training on it."""
+    from evaluation.countermeasures import parse
+    from evaluation.verify import curve_rows
     from evaluation.victims import victim
 
+    scored = curve_rows(plan.fit_rows, plan.test_rows)
     work = 0.0
     for spec in plan.trials():
-        made = victim(spec.victim)
-        epochs = made.recipe(plan.preset, plan.victim_epochs).epochs
-        work += epochs * (plan.fit_rows + plan.test_rows / 3) / rates[made.net]
+        slower = parse(spec.countermeasure).cost
+        images = spec.recipe.epochs * (slower * plan.fit_rows + scored / 3) + plan.test_rows / 3
+        work += images / rates[victim(spec.victim).net]
     return work / min(plan.workers, max(1, len(plan.trials())))
 
 

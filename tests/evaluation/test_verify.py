@@ -16,7 +16,7 @@ from crafting.snapshot import Snapshot
 from crafting.training import Hooks
 from evaluation.countermeasures import Countermeasure, Setting
 from evaluation.trial import Epoch, Outcome, TrialSpec, pair, schedule
-from evaluation.verify import Splits, _for_curve, run
+from evaluation.verify import Splits, for_curve, run
 
 CPU = torch.device("cpu")
 COLOURS = np.array([[220, 30, 30], [30, 220, 30], [30, 30, 220], [200, 200, 40]])
@@ -305,7 +305,7 @@ def test_the_curve_is_scored_on_every_class_where_rows_go_through_them_in_turn()
     rows = np.arange(4000)
     pixels = np.zeros((4000, 1, 2, 2), np.uint8)
     in_turn = PixelSplit(pixels, rows, rows % 10, 10)
-    drawn = _for_curve(in_turn, 500)
+    drawn = for_curve(in_turn, 500)
     assert isinstance(drawn, PixelSplit)
     assert len(drawn) == 1000
     _, labels = drawn.numbered()

@@ -9,20 +9,18 @@ import pytest
 
 from crafting.method import Method
 from crafting.registry import configure
+from evaluation.countermeasures import parse
+from evaluation.trial import TrialSpec
 from release.forecast import _seconds
 
 RATES = {"train": {"vgg-w16": 300.0, "resnet10-w16": 100.0}, "craft": 50.0}
 
 
-def _expected(method: Method) -> dict[str, float]:
+def _expected(method: Method, **changes: Any) -> dict[str, float]:
+    shape = {"fit_rows": 1000, "fit_share": 1.0, "num_rows": 500, "test_rows": 9000}
+    ranks = {"fit_workers": 1, "fit_threads": 2, "workers": 2}
     plan: Any = SimpleNamespace(
-        configured=lambda: method,
-        fit_workers=1,
-        fit_threads=2,
-        fit_rows=1000,
-        num_rows=500,
-        workers=2,
-        verify=False,
+        configured=lambda: method, **(shape | ranks | {"verify": False} | changes)
     )
     return _seconds(plan, RATES)
 
@@ -46,3 +44,28 @@ def test_an_adversary_takes_longer_than_plain_training() -> None:
 
 def test_without_a_surrogate_nothing_is_fitted() -> None:
     assert _expected(configure("random-noise", "quick"))["fit"] == 0
+
+
+def test_a_share_of_the_rows_takes_as_many_steps_as_all_of_them() -> None:
+    method = configure("sep-fa-mi", "quick")
+    whole, share = _expected(method), _expected(method, fit_rows=100, fit_share=0.1)
+    assert share["fit"] == whole["fit"]
+
+
+def test_a_training_takes_its_epochs_their_scores_and_what_its_countermeasure_costs() -> None:
+    def verified(*countermeasures: str, **changes: Any) -> float:
+        specs = [
+            TrialSpec(
+                victim="vgg-w16", countermeasure=name, seed=0, data="protected", preset="quick"
+            )
+            for name in countermeasures
+        ]
+        changes |= {"verify": True, "trials": lambda: specs}
+        return _expected(configure("random-noise", "quick"), **changes)["verify"]
+
+    plain = 20 * (1000 + 2000 / 3) + 9000 / 3
+    assert verified("none") == pytest.approx(plain / 300, abs=0.1)
+    slower = plain + (parse("at-linf").cost - 1) * 20 * 1000
+    assert parse("at-linf").cost > 5
+    assert verified("none", "at-linf") == pytest.approx((plain + slower) / 300 / 2, abs=0.1)
+    assert verified("none", test_rows=300) == pytest.approx((20 * 1100 + 100) / 300, abs=0.1)
