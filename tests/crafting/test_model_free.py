@@ -346,7 +346,7 @@ def test_class_noise_is_one_for_a_class(
         ("cuda", {"kernel": "4"}, "a kernel of side 4 has no middle"),
         ("cuda", {"blur": "0"}, "blur is above 0 and at most 1"),
         ("lsp", {"separation": "-1"}, "separation is a distance above 0"),
-        ("lsp", {"separation": "nan"}, "separation is a distance above 0"),
+        ("lsp", {"separation": "nan"}, "separation is a finite number"),
     ],
 )
 def test_wrong_options_are_refused(name: str, settings: dict[str, str], says: str) -> None:
