@@ -250,7 +250,8 @@ weights from elsewhere and is not in the table.
 
 Adversarial training (`at-linf`: radius in grey levels; `at-l2`: length over all pixels of an
 image in [0,1]), with 3 steps instead of 10, and `deconv-at`, the adaptive answer to convolutions.
-The mixture, whose `ops` part changes one pixel of each image, is there for these.
+The mixture, whose `ops` part changes one pixel of each image, is there for these, and is tried
+against few other countermeasures: elsewhere it has a dash.
 
 {trained}
 ## What gives back most
