@@ -9,8 +9,8 @@ that has nothing but torch, torchvision, timm, numpy, scipy, safetensors and sci
 protects 5,000 rows by the quick presets and trains the two small victims for 20 epochs; `paper` all
 rows by the papers' figures against ResNet-18, VGG-16 and DenseNet-121 for 120 epochs. A seed is one
 of surrogate, noise and victims alike. The eight main methods are tried against three
-countermeasures as well, with the first victim, unless others are named. Each method works within
-linf:8 where its own budget is a bound on every pixel, else within its own.
+countermeasures as well, with the first victim, unless others are named, such as `none`. Each method
+works within linf:8 where its own budget is a bound on every pixel, else within its own.
 
 Everything that is finished lies in WORKDIR and is not done again; a training goes on from its last
 epoch. `--minutes` ends a slice: nothing new is begun, and what runs stops where it can; fits, which
@@ -28,7 +28,8 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterable, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -59,6 +60,7 @@ from evaluation.victims import VICTIMS, default_victims
 MAIN = ("sep-fa-mi", "sep-fa-vr", "tap", "em", "rem", "ar", "lsp", "sep-fa-mi+ops")
 COLUMNS = ("jpeg", "at-linf:steps=3", "cutmix")
 QUICK_ROWS = 5000
+_OF_MACHINE = ("at_once", "measured_on")
 Results = dict[str, Any]
 
 
@@ -84,9 +86,8 @@ class Setting:
         if self.countermeasures is None:
             tried = COLUMNS if variant.name in MAIN and not variant.settings else ()
             return found + [(self.victims[0], column) for column in tried]
-        return found + [
-            (victim, tried) for tried in self.countermeasures for victim in self.victims
-        ]
+        named = [(victim, tried) for tried in self.countermeasures for victim in self.victims]
+        return list(dict.fromkeys(found + named))
 
     def training(
         self, victim: str, countermeasure: str, seed: int, of: Protection | None
@@ -126,17 +127,32 @@ def measure(options: argparse.Namespace, variants: Iterable[Variant]) -> int:
     rows = options.rows or (QUICK_ROWS if options.scale == "quick" else None)
     data = image_arrays.keep(arrays, rows, options.workdir)
     setting = _setting(options, data, dataset)
-    variants = list(variants)
-    pieces = {piece.result: piece for variant in variants for piece in setting.work(variant)}
-    failed = _run(list(pieces.values()), began, options)
-    for variant in variants:
-        if figures := _figures(setting, variant):
-            file = _file_name(setting, variant)
-            merged = _merged(figures, options.results / f"{file}.json")
-            print(record.write(file, merged, options.results))
-    left = sum(not path.exists() for path in pieces)
+    work = {variant: {p.result: p for p in setting.work(variant)} for variant in variants}
+    pieces = {result: piece for found in work.values() for result, piece in found.items()}
+
+    def write(ended: Path) -> None:
+        for variant, found in work.items():
+            if ended in found and all(result.exists() for result in found):
+                _write(setting, variant, options)
+
+    failed = _run(list(pieces.values()), began, options, write)
+    for variant in work:
+        _write(setting, variant, options)
+    left = sum(not result.exists() for result in pieces)
     print(f"{len(pieces) - left} of {len(pieces)} pieces are finished, {failed} failed")
     return 1 if failed else 0
+
+
+def _write(setting: Setting, variant: Variant, options: argparse.Namespace) -> None:
+    """What there is of one method, if it is enough; a file that says so already stays as it is,
+    with the machine that it is of."""
+    if figures := _figures(setting, variant, options.workers):
+        path = options.results / f"{_file_name(setting, variant)}.json"
+        before = json.loads(path.read_text()) if path.exists() else {}
+        merged = _merged(figures, before)
+        if before == merged | {name: before.get(name) for name in _OF_MACHINE}:
+            return
+        print(record.write(path.stem, merged, options.results))
 
 
 def _file_name(setting: Setting, variant: Variant) -> str:
@@ -196,11 +212,17 @@ def _usual(own: Budget) -> Budget:
     return Linf(8) if isinstance(own, Linf) else own
 
 
-def _run(pieces: list[Work], began: float, options: argparse.Namespace) -> int:
-    """What can be finished in time is; returned is how many pieces failed."""
+def _run(
+    pieces: list[Work],
+    began: float,
+    options: argparse.Namespace,
+    ended: Callable[[Path], None],
+) -> int:
+    """What can be finished in time is, and `ended` is told the result of each; returned is how many
+    pieces failed."""
     slice_seconds = float("inf") if options.minutes is None else 60 * options.minutes
     deadline, last_fit = began + slice_seconds, began + slice_seconds / 3
-    waiting = sorted((p for p in pieces if not p.result.exists()), key=lambda piece: piece.order)
+    waiting = [piece for piece in pieces if not piece.result.exists()]
     running: dict[Future[None], tuple[Work, float]] = {}
     failed = 0
     with ProcessPoolExecutor(
@@ -218,10 +240,12 @@ def _run(pieces: list[Work], began: float, options: argparse.Namespace) -> int:
             if not running:
                 return failed
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                failed += _ended(future, *running.pop(future))
+                piece, started = running.pop(future)
+                failed += _told(future, piece, started)
+                ended(piece.result)
 
 
-def _ended(future: Future[None], piece: Work, started: float) -> bool:
+def _told(future: Future[None], piece: Work, started: float) -> bool:
     """Told is how it ended; returned whether it failed."""
     problem = future.exception()
     told = f"{time.time() - started:.1f} s"
@@ -229,6 +253,7 @@ def _ended(future: Future[None], piece: Work, started: float) -> bool:
         told = "goes on in the next slice"
     elif problem is not None:
         told = f"failed: {problem!r}"
+        traceback.print_exception(problem)
     print(f"{piece}: {told}", flush=True)
     return problem is not None and not isinstance(problem, OutOfTime)
 
@@ -247,8 +272,9 @@ def _begin(parent: int) -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _figures(setting: Setting, variant: Variant) -> Results | None:
-    """The claim and what was measured of it; None before all plain trainings are finished."""
+def _figures(setting: Setting, variant: Variant, at_once: int) -> Results | None:
+    """The claim and what was measured of it; None before all plain trainings are finished.
+    at_once: how many pieces shared the machine, and so the seconds."""
     measured = []
     for of in setting.protections(variant):
         trials = [_trial(setting, of, *pair) for pair in setting.trainings(variant)]
@@ -269,22 +295,21 @@ def _figures(setting: Setting, variant: Variant) -> Results | None:
         "dataset": setting.dataset,
         "rows": len(train),
         "classes": train.num_classes,
+        "at_once": at_once,
         "reported": None if published is None else asdict(published),
         "measured": measured,
     }
 
 
-def _merged(figures: Results, path: Path) -> Results:
+def _merged(figures: Results, before: Results) -> Results:
     """The figures with those that an earlier run measured of other victims and countermeasures on
     the very same protected rows."""
-    if not path.exists():
-        return figures
-    before = {seed["key"]: seed["trials"] for seed in json.loads(path.read_text())["measured"]}
+    measured = {seed["key"]: seed["trials"] for seed in before.get("measured", [])}
     for seed in figures["measured"]:
         there = {(trial["victim"], trial["countermeasure"]) for trial in seed["trials"]}
         others = [
             trial
-            for trial in before.get(seed["key"], [])
+            for trial in measured.get(seed["key"], [])
             if (trial["victim"], trial["countermeasure"]) not in there
         ]
         seed["trials"] = [*seed["trials"], *others]

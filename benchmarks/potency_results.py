@@ -110,14 +110,20 @@ def circumstances(group: Sequence[Claim]) -> str:
     """A paragraph: what the figures of claims that can be compared are of."""
     first = group[0]
     seeds = max(len(claim.seeds) for claim in group)
-    measured_on = first.facts["measured_on"]
-    where = ", ".join(measured_on["gpus"]) or "{cores} cores of {processor}".format_map(measured_on)
     clean = " / ".join(percent(first.mean("clean", victim)) for victim in first.victims())
     return (
         f"`{first.scale}` preset, {first.rows:,} rows of {first.dataset}, victims "
         f"{' / '.join(first.victims())}, which learn {clean} % from the clean rows; "
-        f"{'one seed' if seeds == 1 else f'means of up to {seeds} seeds'}, on {where}.\n\n"
+        f"{'one seed' if seeds == 1 else f'means of up to {seeds} seeds'}, "
+        f"on {' and '.join(sorted({_machine(claim) for claim in group}))}.\n\n"
     )
+
+
+def _machine(claim: Claim) -> str:
+    """What it was measured on."""
+    there = claim.facts["measured_on"]
+    name = ", ".join(there["gpus"]) or "{cores} cores of {processor}".format_map(there)
+    return f"{name} (seconds are shared with other work)" if claim.facts["at_once"] > 1 else name
 
 
 def percent(share: float | None) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -98,8 +98,6 @@ class Fit:
     place: Path
     of: Protection
 
-    order: ClassVar[int] = 0
-
     @property
     def result(self) -> Path:
         return self.place / f"states/{self.of.fit_key}.safetensors"
@@ -129,8 +127,6 @@ class Craft:
 
     place: Path
     of: Protection
-
-    order: ClassVar[int] = 1
 
     @property
     def folder(self) -> Path:
@@ -196,8 +192,6 @@ class Training:
     data: Path
     spec: TrialSpec
     of: Protection | None = None
-
-    order: ClassVar[int] = 2
 
     @property
     def result(self) -> Path:

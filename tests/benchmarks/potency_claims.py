@@ -27,5 +27,5 @@ def claim(name: str, finals: tuple[float, float], **changes: Any) -> Claim:
     here = {"gpus": [], "cores": 2, "processor": "a processor"}
     facts = {"method": name, "budget": "linf:8", "scale": "quick", "dataset": "cifar10"}
     facts |= {"settings": {}}
-    figures = {"rows": 5000, "reported": None, "measured": seeds, "measured_on": here}
+    figures = {"rows": 5000, "at_once": 1, "reported": None, "measured": seeds, "measured_on": here}
     return Claim(facts | figures | changes)

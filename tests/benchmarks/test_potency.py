@@ -64,6 +64,8 @@ def test_a_run_that_was_interrupted_goes_on_and_writes_a_claim_for_each_method(
     twin = _interrupted_pieces(source)
     assert _run(source, *methods) == 0
     assert twin.outcome().seconds > 1000
+    told = capsys.readouterr().out
+    assert told.index("quick-colours-random-noise") < told.index("crafting by tap")
     found = _results(source)
     assert set(found) == {"quick-colours-random-noise-linf-8", "quick-colours-tap-linf-8"}
     tap = found["quick-colours-tap-linf-8"]
@@ -81,8 +83,11 @@ def test_a_run_that_was_interrupted_goes_on_and_writes_a_claim_for_each_method(
     assert tap["measured_on"]["versions"]["torch"]
     assert not list((source.parent / "work").rglob("*.interrupted"))
 
-    capsys.readouterr()
+    file = source.parent / "results/quick-colours-tap-linf-8.json"
+    elsewhere = json.loads(file.read_text()) | {"measured_on": "another machine"}
+    file.write_text(json.dumps(elsewhere))
     assert _run(source, *methods) == 0
+    assert json.loads(file.read_text()) == elsewhere
     told = capsys.readouterr().out
     assert "16 of 16 pieces are finished" in told
     assert "crafting" not in told
@@ -104,18 +109,17 @@ def test_an_option_can_be_set_and_is_in_the_name_of_the_result(
     assert [claim.settings for claim in load_all(source.parent / "results")] == [tap["settings"]]
 
 
-def test_figures_of_other_victims_on_the_same_rows_are_kept(tmp_path: Path) -> None:
+def test_figures_of_other_victims_on_the_same_rows_are_kept() -> None:
     def figures(key: str, victim: str, protected: float) -> dict[str, Any]:
         trial = {"victim": victim, "countermeasure": "none", "protected": protected}
         return {"measured": [{"key": key, "trials": [trial]}]}
 
-    path = tmp_path / "a.json"
-    assert potency._merged(figures("k", "a", 0.1), path) == figures("k", "a", 0.1)
-    path.write_text(json.dumps(figures("k", "b", 0.2)))
-    found = potency._merged(figures("k", "a", 0.1), path)["measured"][0]["trials"]
+    assert potency._merged(figures("k", "a", 0.1), {}) == figures("k", "a", 0.1)
+    before = figures("k", "b", 0.2)
+    found = potency._merged(figures("k", "a", 0.1), before)["measured"][0]["trials"]
     assert [(t["victim"], t["protected"]) for t in found] == [("a", 0.1), ("b", 0.2)]
-    assert potency._merged(figures("k", "b", 0.1), path) == figures("k", "b", 0.1)
-    assert potency._merged(figures("other", "a", 0.1), path) == figures("other", "a", 0.1)
+    assert potency._merged(figures("k", "b", 0.1), before) == figures("k", "b", 0.1)
+    assert potency._merged(figures("other", "a", 0.1), before) == figures("other", "a", 0.1)
 
 
 def _interrupted_pieces(source: Path) -> potency_work.Training:
