@@ -6,6 +6,7 @@ measured.
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections import defaultdict
@@ -20,6 +21,8 @@ from crafting.registry import Registration, methods
 
 DOCS = Path(__file__).parents[1] / "docs"
 PICTURE = "methods.png"
+_LABEL_HEIGHT, _LABEL_WIDTH = 2.5, 0.25
+"""Of a method's name in the picture, in per cent and in decades of passes."""
 _NEW_ROWS = {"exact": "yes", "approximate": "roughly", "refused": "no"}
 
 
@@ -148,18 +151,42 @@ def draw(group: Sequence[Claim], path: Path) -> None:
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     axes.scatter([claim.passes for claim in group], [100 * claim.learnt for claim in group], s=18)
-    for claim in group:
-        at = (claim.passes, 100 * claim.learnt)
-        axes.annotate(claim.name, at, xytext=(4, 3), textcoords="offset points", fontsize=7)
     clean = max(group[0].mean("clean", victim) or 0.0 for victim in group[0].victims())
     axes.axhline(100 * clean, linestyle="--", color="grey", linewidth=1)
-    axes.annotate("clean rows", (0, 100 * clean), xytext=(4, 3), textcoords="offset points")
     axes.set_xscale("symlog", linthresh=10)
-    axes.set_xlim(left=-1)
+    most = max(claim.passes for claim in group)
+    axes.set_xlim(-1, 4 * max(most, 10))
     axes.set_ylim(0, 100)
+    axes.annotate(
+        "clean rows",
+        (axes.get_xlim()[1], 100 * clean),
+        (-4, 3),
+        textcoords="offset points",
+        ha="right",
+    )
+    for claim, height in _label_heights(group):
+        axes.annotate(
+            claim.name, (claim.passes, height), (6, -2), textcoords="offset points", fontsize=7
+        )
     axes.set_xlabel("gradient passes an image while crafting")
     axes.set_ylabel("test accuracy of the victim that learns most, %")
     figure.savefig(path, dpi=120, metadata={"Software": None})
+
+
+def _label_heights(group: Sequence[Claim]) -> list[tuple[Claim, float]]:
+    """Where, in per cent, each name stands: at its point, or above the name below it, where points
+    of about as many passes would have theirs on top of each other."""
+    found: list[tuple[Claim, float]] = []
+    for claim in sorted(group, key=lambda claim: claim.learnt):
+        beside = [height for other, height in found if _near(claim.passes, other.passes)]
+        height = max([100 * claim.learnt, *(at + _LABEL_HEIGHT for at in beside)])
+        found.append((claim, height))
+    return found
+
+
+def _near(passes: int, others: int) -> bool:
+    """Whether names beside both would meet: on the axis they are less than a name's width apart."""
+    return abs(math.log10(10 + passes) - math.log10(10 + others)) < _LABEL_WIDTH
 
 
 _TEXT = """# Methods

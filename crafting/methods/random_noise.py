@@ -18,7 +18,7 @@ Bailey, Wang: "Unlearnable Examples: Making Personal Data Unexploitable", ICLR 2
 
 **Expected**: of `random-noise` 90.5 % test accuracy for ResNet-18 on CIFAR-10 at linf:8 (clean
 93.2 %); vgg-w16 on 5,000 rows 65.8 % (clean 67.5 %). Of `random-noise-class` we know no published
-figure; quick: not measured yet.
+figure; on 5,000 rows, one seed, vgg-w16 has 66.8 and resnet10-w16 66.2 % (clean 67.1 and 66.3 %).
 """
 
 from __future__ import annotations

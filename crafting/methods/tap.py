@@ -21,7 +21,7 @@ one training. Both use one State.
 
 **Expected**: tap, 6.3 % test accuracy for ResNet-18 on CIFAR-10 at linf:8 with `paper`; on 5,000
 rows with `quick` vgg-w16 reaches about 15 %, against 67 % clean. Others report that tap-untargeted
-varies much with its seed; its `quick` is not measured yet.
+varies much with its seed; with `quick`, one seed, vgg-w16 reaches 26.9 and resnet10-w16 32.4 %.
 """
 
 from __future__ import annotations

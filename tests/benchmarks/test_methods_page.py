@@ -5,7 +5,7 @@ from pathlib import Path
 
 from potency_claims import claim
 
-from benchmarks.methods_page import DOCS, draw, page
+from benchmarks.methods_page import DOCS, _label_heights, draw, page
 from benchmarks.potency_results import load, together
 from crafting.registry import methods
 
@@ -61,3 +61,14 @@ def test_what_cannot_be_compared_stands_apart() -> None:
 def test_the_picture_is_drawn(tmp_path: Path) -> None:
     draw([claim("tap", (0.2, 0.2)), claim("random-noise", (0.6, 0.6))], tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_names_in_the_picture_do_not_lie_on_each_other() -> None:
+    alike = [claim(name, (0.2, 0.2)) for name in ("tap", "sep", "rem")]
+    apart = claim("em", (0.2, 0.2))
+    for seed in apart.seeds:
+        seed["passes"] = 500
+    heights = {of.name: height for of, height in _label_heights([*alike, apart])}
+    assert heights["em"] == heights["tap"]
+    first, second, third = (heights[of.name] for of in alike)
+    assert first + 2 <= second <= third - 2
