@@ -47,7 +47,7 @@ PARTS = (
         *("at-linf:radius=1.0,steps=3", "at-l2:steps=3"),
     ),
     (
-        *("simclr", "relabel", "mix-percent:share=50", "mix-percent", "class-wise"),
+        *("simclr", "relabel", "mix-percent:share=50.0", "mix-percent", "class-wise"),
         *("noise-swap", "noise-swap:between=other-class"),
     ),
     ("ueraser-max", "deconv-at:steps=3"),

@@ -13,9 +13,9 @@ countermeasures as well, with the first victim, unless others are named, such as
 works within linf:8 where its own budget is a bound on every pixel, else within its own.
 
 Everything that is finished lies in WORKDIR and is not done again; a training goes on from its last
-epoch. `--minutes` ends a slice: nothing new is begun, and what runs stops where it can; fits, which
-cannot stop, begin in the first third only. Each method's figures are written to
-FOLDER/SCALE-DATASET-METHOD-BUDGET.json as soon as its victims are trained, with `--set` under a
+epoch. `--minutes` ends a slice: nothing new is begun, and what runs stops where it can; fits that
+cannot stop (`tue`, `uc`, `ntga`) begin in the first third only. Each method's figures are written
+to FOLDER/SCALE-DATASET-METHOD-BUDGET.json as soon as its victims are trained, with `--set` under a
 name that says so.
 """
 
@@ -234,7 +234,7 @@ def _run(
                 if len(running) == options.workers or now > deadline:
                     break
                 can_start = all(path.exists() for path in piece.needs)
-                if can_start and (now < last_fit or not isinstance(piece, Fit)):
+                if can_start and (now < last_fit or not _must_end(piece)):
                     waiting.remove(piece)
                     running[pool.submit(piece.run, deadline)] = piece, now
             if not running:
@@ -243,6 +243,11 @@ def _run(
                 piece, started = running.pop(future)
                 failed += _told(future, piece, started)
                 ended(piece.result)
+
+
+def _must_end(piece: Work) -> bool:
+    """Whether it does not stop at the end of a slice."""
+    return isinstance(piece, Fit) and not piece.of.method().resumes
 
 
 def _told(future: Future[None], piece: Work, started: float) -> bool:

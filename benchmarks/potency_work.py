@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import math
+import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from crafting.budget import parse
 from crafting.method import Context, Crafter, Method
 from crafting.registry import Preset, configure
 from crafting.runner import protect
-from crafting.snapshot import Snapshot
+from crafting.snapshot import InFile, Snapshot, whole
 from evaluation.trial import Outcome, TrialSpec
 from evaluation.verify import Splits, run
 
@@ -110,15 +110,19 @@ class Fit:
         return f"fit of {self.of.variant}, seed {self.of.seed}"
 
     def run(self, deadline: float) -> None:
+        """OutOfTime where the slice is over and the fit can go on in another."""
         from safetensors.torch import save_file
 
-        train = PixelSplit.load(self.of.data / "train")
-        ctx = context(train, self.of.seed, self.of.scratch(self.place))
-        began = time.monotonic()
-        state = self.of.method().fit(train, ctx)
-        seconds = time.monotonic() - began
+        train, method = PixelSplit.load(self.of.data / "train"), self.of.method()
+        scratch = self.of.scratch(self.place)
+        clock = _Clock(scratch / "seconds", deadline if method.resumes else math.inf)
+        ctx = replace(context(train, self.of.seed, scratch), progress=clock.tell)
+        state = method.fit(train, ctx)
         kept = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-        _finish(self.result, lambda path: save_file(kept, path, {"seconds": str(seconds)}))
+        seconds = {"seconds": str(clock.seconds())}
+        whole(self.result, lambda path: save_file(kept, path, seconds))
+        if not method.keeps_scratch:
+            shutil.rmtree(scratch)
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,7 @@ class Craft:
             "psnr": psnr(np.asarray(train.pixels), pixels),
             "options": method.options(),
         }
-        _finish(self.result, lambda path: path.write_text(json.dumps(cost)))
+        whole(self.result, lambda path: path.write_text(json.dumps(cost)))
         for part in self.folder.glob("part-*.npz"):
             part.unlink()
 
@@ -178,7 +182,7 @@ class Craft:
             batches = (b.to(ctx.device) for b in rows.batches(_batch_size(train, ctx.device)))
             made = torch.cat([protect(crafter, budget, batch).cpu() for batch in batches])
             save = partial(_save_part, pixels=made.numpy(), seconds=time.monotonic() - began)
-            _finish(path, save)
+            whole(path, save)
         with np.load(path) as read:
             return read["pixels"], float(read["seconds"])
 
@@ -209,7 +213,7 @@ class Training:
     def run(self, deadline: float) -> None:
         learnt = self.data / "train" if self.of is None else Craft(self.place, self.of).folder
         splits = Splits(PixelSplit.load(learnt), PixelSplit.load(self.data / "test"))
-        interrupted = _File(self.result.with_suffix(".interrupted"), deadline)
+        interrupted = _Interruptible(self.result.with_suffix(".interrupted"), deadline)
         resumable = self.spec.countermeasure.partition(":")[0] in RESUMABLE
         outcome = run(
             self.spec,
@@ -218,7 +222,7 @@ class Training:
             progress=lambda share: None,
             keeper=interrupted if resumable else None,
         )
-        _finish(self.result, lambda path: path.write_text(json.dumps(outcome.to_json())))
+        whole(self.result, lambda path: path.write_text(json.dumps(outcome.to_json())))
         interrupted.path.unlink(missing_ok=True)
 
     def outcome(self) -> Outcome:
@@ -228,22 +232,35 @@ class Training:
 Work = Fit | Craft | Training
 
 
-@dataclass
-class _File:
-    """Keeps a training's latest epoch in a file, and stops it where the slice is over."""
+class _Interruptible(InFile):
+    """Keeps every epoch of a training in a file, and stops it where the slice is over."""
 
-    path: Path
-    deadline: float
-
-    def load(self) -> Snapshot | None:
-        if not self.path.exists():
-            return None
-        kept: Snapshot = torch.load(self.path, map_location="cpu")
-        return kept
+    def __init__(self, path: Path, deadline: float) -> None:
+        super().__init__(path)
+        self.deadline = deadline
 
     def save(self, snapshot: Snapshot) -> None:
-        _finish(self.path, lambda path: torch.save(snapshot, path))
+        super().save(snapshot)
         if time.time() > self.deadline:
+            raise OutOfTime
+
+
+class _Clock:
+    """The seconds of a fit, those of earlier slices included, which lie in a file."""
+
+    def __init__(self, path: Path, deadline: float) -> None:
+        self._path = path
+        self._deadline = deadline
+        self._before = float(path.read_text()) if path.exists() else 0.0
+        self._began = time.monotonic()
+
+    def seconds(self) -> float:
+        return self._before + time.monotonic() - self._began
+
+    def tell(self, done: int, total: int) -> None:
+        """OutOfTime where the slice is over, but not to a fit that is as good as finished."""
+        if time.time() > self._deadline and done < total:
+            whole(self._path, lambda path: path.write_text(str(self.seconds())))
             raise OutOfTime
 
 
@@ -312,11 +329,3 @@ def _read_state(path: Path) -> tuple[dict[str, torch.Tensor], float]:
     with safe_open(path, "pt") as file:
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return state, float(file.metadata()["seconds"])
-
-
-def _finish(path: Path, write: Callable[[Path], object]) -> None:
-    """The file is whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    making = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    write(making)
-    making.replace(path)

@@ -69,6 +69,7 @@ class BilevelMethod(Method):
     batch_size: int = 128
     lr: float = 0.1
 
+    resumes: ClassVar[bool] = True
     allowed: ClassVar[tuple[type[Budget], ...]] = (Linf,)
 
     def __post_init__(self) -> None:

@@ -45,8 +45,8 @@ class Context:
     bytes and label but not on its place; target_map[y] is the class that class y is pulled towards,
     where the owner chose one; fit_share is the share of the source's rows that the split handed to
     fit holds; scratch: a folder that fit and crafting share, and all ranks see, for what is too
-    large for a State, made (0700) by the method that uses it; progress(done, total) tells how far
-    fit has come.
+    large for a State, and for what an interrupted fit goes on from, made (0700) by the method that
+    uses it; progress(done, total) tells how far fit has come, and may interrupt it by raising.
     """
 
     num_classes: int
@@ -103,6 +103,9 @@ class Method(ABC):
     can make it again."""
     keeps_scratch: ClassVar[bool] = False
     """Whether crafting the rows that fit saw takes what fit left in `Context.scratch`."""
+    resumes: ClassVar[bool] = False
+    """Whether a fit that was interrupted, be it by `Context.progress`, goes on from what it left in
+    `Context.scratch`, as far as one process fits alone, and ends as if nothing had happened."""
     needs_labels: ClassVar[bool] = True
     one_size: ClassVar[bool] = False
     """Whether every image must have the same size."""

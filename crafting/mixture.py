@@ -118,6 +118,10 @@ class Mixture(Method):
     def keeps_scratch(self) -> bool:
         return any(method.keeps_scratch for method in self._methods)
 
+    @property
+    def resumes(self) -> bool:
+        return all(method.resumes for method in self._methods if method.has_fit)
+
     def options(self) -> dict[str, Any]:
         return {
             f"{name}.{option}": value

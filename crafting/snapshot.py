@@ -3,6 +3,10 @@ nothing had happened."""
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -19,6 +23,35 @@ class Keeper(Protocol):
     def load(self) -> Snapshot | None: ...
 
     def save(self, snapshot: Snapshot) -> None: ...
+
+
+class InFile:
+    """Keeps the latest snapshot of a training in a file: the first `seconds` after it was made, and
+    then at most so often, since writing a large net takes its time."""
+
+    def __init__(self, path: Path, seconds: float = 0.0) -> None:
+        self.path = path
+        self.seconds = seconds
+        self._latest = time.monotonic()
+
+    def load(self) -> Snapshot | None:
+        if not self.path.exists():
+            return None
+        kept: Snapshot = torch.load(self.path, map_location="cpu")
+        return kept
+
+    def save(self, snapshot: Snapshot) -> None:
+        if time.monotonic() - self._latest >= self.seconds:
+            whole(self.path, lambda path: torch.save(snapshot, path))
+            self._latest = time.monotonic()
+
+
+def whole(path: Path, write: Callable[[Path], object]) -> None:
+    """What `write` writes to a file is at `path`, all of it or nothing; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    making = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    write(making)
+    making.replace(path)
 
 
 def take(net: nn.Module, optimiser: Optimizer, epochs: int, device: torch.device) -> Snapshot:

@@ -9,12 +9,16 @@ sep-fa-mi, tap and tap-untargeted:
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from crafting.adversarial import PGD_STEP_COST, LinfBall, adversarial_loss
@@ -23,10 +27,13 @@ from crafting.budget import L2, Budget, Linf, Sum
 from crafting.method import Context, Method, State
 from crafting.nets import ARCHITECTURES, Net, build, for_crafting
 from crafting.registry import lookup
+from crafting.snapshot import InFile, Snapshot, whole
 from crafting.training import EpochStats, Hooks, Recipe, RecipeName, named_recipe, train
 
 CENTRES = "centres/centres"
 _FEATURE_BATCH = 125
+_SAVED_EVERY = 10.0
+"""Seconds between two snapshots of a surrogate's training."""
 
 QUICK_SURROGATE: dict[str, Any] = {
     "surrogate": "vgg-w16",
@@ -51,6 +58,7 @@ class SurrogateMethod(Method):
     surrogate_recipe: RecipeName = "sep"
     checkpoints: int = 15
 
+    resumes: ClassVar[bool] = True
     allowed: ClassVar[tuple[type[Budget], ...]] = (Linf, L2, Sum)
 
     def __post_init__(self) -> None:
@@ -113,6 +121,7 @@ class SurrogateMethod(Method):
             ctx,
             kept_at=_kept_epochs(recipe.epochs, self.checkpoints),
             hooks=self.hooks(),
+            key=self.fit_key(),
         )
 
     def _net(self, weights: State, ctx: Context) -> Net:
@@ -158,32 +167,78 @@ def trained(
     data: Split,
     ctx: Context,
     *,
-    kept_at: Collection[int],
+    kept_at: Sequence[int],
     hooks: Hooks | None = None,
+    key: Mapping[str, Any] | None = None,
     stream: str = "surrogate",
 ) -> list[State]:
     """The weights of the net called `name` after each of the epochs `kept_at`, on CPU and equal on
-    every rank; where it starts and what is drawn on the way depends on the stream."""
-    kept: list[State] = []
-    seeds = ctx.shared(stream).integers(2**31, size=2)
-    net = build(name, ctx.num_classes, ctx.net_size, seed=int(seeds[0]))
+    every rank; where it starts and what is drawn on the way depends on the stream.
 
-    def keep(epoch: int, stats: EpochStats) -> None:
-        if epoch in kept_at:
-            kept.append(agreed(net.state_dict(), ctx))
-        ctx.progress(epoch, recipe.epochs)
+    A process that trains alone goes on from what an interrupted training left in `ctx.scratch`, and
+    does not train again what is all there; key: what else the weights depend on.
+    """
+    left = _left_of([name, asdict(recipe), stream, key], ctx, recipe.epochs)
+    kept = {} if left is None else left.weights()
+    if not kept.keys() >= set(kept_at):
+        seeds = ctx.shared(stream).integers(2**31, size=2)
+        net = build(name, ctx.num_classes, ctx.net_size, seed=int(seeds[0]))
 
-    train(
-        net,
-        data,
-        recipe,
-        device=ctx.device,
-        seed=int(seeds[1]),
-        hooks=hooks,
-        accelerator=ctx.accelerator,
-        on_epoch=keep,
-    )
-    return kept
+        def keep(epoch: int, stats: EpochStats) -> None:
+            if epoch in kept_at:
+                kept[epoch] = agreed(net.state_dict(), ctx)
+                if left is not None:
+                    left.keep(epoch, kept[epoch])
+            if left is None:
+                ctx.progress(epoch, recipe.epochs)
+
+        train(
+            net,
+            data,
+            recipe,
+            device=ctx.device,
+            seed=int(seeds[1]),
+            hooks=hooks,
+            accelerator=ctx.accelerator if ctx.world > 1 else None,
+            on_epoch=keep,
+            keeper=left,
+        )
+    return [kept[epoch] for epoch in kept_at]
+
+
+class _Left(InFile):
+    """What a training leaves in its folder: snapshot.pt of its latest epoch, after which that is
+    told, and epoch-0004.safetensors with the weights after an epoch that is asked for."""
+
+    def __init__(self, folder: Path, ctx: Context, epochs: int) -> None:
+        super().__init__(folder / "snapshot.pt", _SAVED_EVERY)
+        self._tell = ctx.progress
+        self._epochs = epochs
+
+    def save(self, snapshot: Snapshot) -> None:
+        super().save(snapshot)
+        self._tell(snapshot["epochs"], self._epochs)
+
+    def weights(self) -> dict[int, State]:
+        """Those that are there, by epoch."""
+        found = self.path.parent.glob("epoch-*.safetensors")
+        return {int(path.stem.removeprefix("epoch-")): load_file(path) for path in found}
+
+    def keep(self, epoch: int, weights: State) -> None:
+        path = self.path.with_name(f"epoch-{epoch:04d}.safetensors")
+        whole(path, lambda path: save_file(weights, path))
+
+
+def _left_of(key: Sequence[Any], ctx: Context, epochs: int) -> _Left | None:
+    """In a folder of its own within the scratch folder, which the parts of a mixture share; None
+    where several processes train together, whose running statistics no snapshot holds."""
+    if ctx.scratch is None or ctx.world > 1:
+        return None
+    named = json.dumps(key, sort_keys=True).encode()
+    folder = ctx.scratch / hashlib.sha256(ctx.seed + named).hexdigest()[:16]
+    ctx.scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return _Left(folder, ctx, epochs)
 
 
 def loaded(name: str, weights: State, ctx: Context) -> Net:

@@ -5,6 +5,7 @@ Whatever is finished already is skipped, so a stage that was stopped goes on whe
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -51,13 +52,16 @@ def fit(rank: Rank) -> None:
     plan = rank.plan
     survey = Survey.load(rank.workdir.survey(plan.split))
     data = PixelSplit.load(rank.workdir.cache(plan.cache_key(), plan.fit_part))
-    ctx = replace(context(rank, survey), fit_share=plan.fit_share)
+    ctx, method = replace(context(rank, survey), fit_share=plan.fit_share), plan.configured()
     try:
-        fitted = plan.configured().fit(data, ctx)
+        fitted = method.fit(data, ctx)
     except ValueError as problem:  # these rows do not suit it, however often it is tried
         raise InputError(f"method {plan.method}: {problem}") from None
+    rank.accelerator.wait_for_everyone()  # the others may still be reading what is in scratch
     if rank.rank == 0:
         state.save(rank.workdir.state(plan.fit_key()), fitted)
+        if not method.keeps_scratch:
+            shutil.rmtree(rank.workdir.scratch(plan.fit_key()), ignore_errors=True)
 
 
 def craft(rank: Rank) -> None:

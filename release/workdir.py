@@ -8,7 +8,7 @@ pairs/KEY.npy        rows that victims train on        published/          relea
 private/             clean and difference pictures     release/            what is published
 seconds.json         how long each stage took          progress/           how far workers are
 verification.json    the plan of `verify RELEASE`      comparison.json     what `compare` found
-scratch/KEY/         what fit keeps for crafting here: secret
+scratch/KEY/         what fit keeps for crafting here, or to go on from: secret
 """
 
 from __future__ import annotations

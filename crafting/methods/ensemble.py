@@ -63,6 +63,7 @@ class ConventionalEnsemble(Method):
     features: bool = False
     normalise: bool = False
 
+    resumes: ClassVar[bool] = True
     allowed: ClassVar[tuple[type[Budget], ...]] = (Linf, L2, Sum)
     target_shift: ClassVar[str] = SelfEnsemble.target_shift
     paper: ClassVar[str] = SelfEnsemble.paper

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ import torch
 
 from benchmarks import image_arrays, potency, potency_work
 from benchmarks.potency_results import load, load_all
+from crafting import surrogate
 from crafting.batch import PixelSplit
 
 ROOT = Path(__file__).parents[2]
@@ -157,6 +159,25 @@ def test_crafting_goes_on_with_the_part_that_is_missing(
     craft.run(time.time() + 60)
     assert np.array_equal(PixelSplit.load(craft.folder).pixels, whole)
     assert json.loads(craft.result.read_text())["craft_seconds"] >= 1000
+
+
+def test_a_fit_goes_on_in_the_next_slice(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surrogate, "_SAVED_EVERY", 0.0)
+    dataset, arrays = image_arrays.read(str(source))
+    place = source.parent / "work"
+    data = image_arrays.keep(arrays, 100, place)
+    setting = potency.Setting(place, data, dataset, "quick", 1, ("vgg-w16",), epochs=1)
+    (of,) = setting.protections(potency_work.Variant("tap", "linf:8"))
+    fit, scratch = potency_work.Fit(place, of), of.scratch(place)
+    for epochs in (1, 2):
+        with pytest.raises(potency_work.OutOfTime):
+            fit.run(deadline=0)
+        (snapshot,) = scratch.rglob("snapshot.pt")
+        assert torch.load(snapshot)["epochs"] == epochs
+    before = float((scratch / "seconds").read_text())
+    fit.run(deadline=math.inf)
+    assert potency_work._read_state(fit.result)[1] > before > 0
+    assert not scratch.exists()
 
 
 def test_rows_are_drawn_evenly_and_kept_once(tmp_path: Path) -> None:

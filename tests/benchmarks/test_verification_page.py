@@ -6,6 +6,7 @@ from typing import Any
 
 from benchmarks.countermeasures import ASKED, BUDGETS, DOCS, PARTS, results_so_far
 from benchmarks.verification_page import page
+from evaluation.countermeasures import parse
 
 
 def _trial(method: str, countermeasure: str, protected: float, **changes: Any) -> dict[str, Any]:
@@ -17,6 +18,12 @@ def _page(*trials: dict[str, Any]) -> str:
     shape = {"source": "cifar10", "rows": 5000, "preset": "quick", "budgets": BUDGETS}
     here = {"cores": 2, "processor": "a processor"}
     return page(shape | {"trials": trials, "measured_on": here}, ASKED)
+
+
+def test_countermeasures_are_asked_for_as_trials_name_them() -> None:
+    """Or else what was measured would be missing for ever."""
+    named = [name for tried in ASKED.values() for name in tried]
+    assert named == [str(parse(name)) for name in named]
 
 
 def test_the_page_is_what_its_generator_writes() -> None:

@@ -6,20 +6,26 @@ from typing import Any
 
 import pytest
 import torch
+from rounds import brought_down_after, same
 
+from crafting import surrogate
 from crafting.batch import PixelSplit
 from crafting.budget import Linf
-from crafting.method import Context
+from crafting.method import Context, Method
 from crafting.nets import build
 from crafting.registry import methods
 from crafting.surrogate import CENTRES, SurrogateMethod, target_classes
 
 
 def _method(**changes: Any) -> SurrogateMethod:
-    quick = methods()["sep-fa"].quick
-    assert isinstance(quick, SurrogateMethod)
     small: dict[str, Any] = {"surrogate_epochs": 4, "checkpoints": 2}
-    return replace(quick, **(small | changes))
+    method = configured("sep-fa", **small | changes)
+    assert isinstance(method, SurrogateMethod)
+    return method
+
+
+def configured(name: str, **changes: Any) -> Method:
+    return replace(methods()[name].quick, **changes)
 
 
 def test_all_quick_methods_share_one_fit(split: PixelSplit) -> None:
@@ -102,3 +108,42 @@ def test_a_misspelt_surrogate_is_told_the_nearest() -> None:
 def test_targets_go_round_or_follow_the_owner(ctx: Context) -> None:
     assert target_classes(replace(ctx, num_classes=5), 2).tolist() == [2, 3, 4, 0, 1]
     assert target_classes(replace(ctx, target_map=(2, 2, 0)), 1).tolist() == [2, 2, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "rest"),
+    [("sep-fa", 3, [4]), ("hypo", 3, [4]), ("ensemble", 7, list(range(8, 17)))],
+)
+def test_an_interrupted_fit_goes_on_to_the_same_state(
+    name: str,
+    first: int,
+    rest: list[int],
+    split: PixelSplit,
+    kept: Context,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(surrogate, "_SAVED_EVERY", 0.0)
+    short: dict[str, Any] = {"surrogate_epochs": 4}
+    method = configured(name, **short | ({} if name == "ensemble" else {"checkpoints": 2}))
+    whole = method.fit(split, replace(kept, scratch=None))
+    with pytest.raises(KeyboardInterrupt):
+        method.fit(split, replace(kept, progress=brought_down_after(first)))
+    told: list[int] = []
+    noted = replace(kept, progress=lambda done, total: told.append(done))
+    assert same(method.fit(split, noted), whole)
+    assert told == rest
+    assert same(method.fit(split, noted), whole)
+    assert told == rest
+
+
+def test_snapshots_of_a_surrogate_are_secret_and_not_made_at_every_epoch(
+    split: PixelSplit, kept: Context
+) -> None:
+    assert kept.scratch is not None
+    _method().fit(split, kept)
+    (folder,) = kept.scratch.iterdir()
+    assert {path.name for path in folder.iterdir()} == {
+        "epoch-0002.safetensors",
+        "epoch-0004.safetensors",
+    }
+    assert all(path.stat().st_mode & 0o77 == 0 for path in (folder, kept.scratch))
