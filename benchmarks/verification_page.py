@@ -10,7 +10,8 @@ from typing import Any
 
 Figures = dict[str, Any]
 SETTINGS = ("relabel", "mix-percent", "class-wise", "noise-swap")
-_CHANCE = 0.1
+_LEARNT = 0.3
+"""Of ten classes; under a countermeasure that leaves less to learn nothing can be given back."""
 STRONG = ("sep-fa-mi", "sep-fa-vr", "tap")
 
 
@@ -33,12 +34,13 @@ class Measured:
 
     def restored(self, method: str, countermeasure: str) -> float | None:
         """Which share of the accuracy that protection took this gives back: 0 where it does
-        nothing, 1 where the victim does as well as its clean twin."""
+        nothing, 1 where the victim does as well as its clean twin; None where that learns next to
+        nothing under it."""
         plain, tried = self.first(method, "none"), self.first(method, countermeasure)
-        if plain is None or tried is None:
+        if plain is None or tried is None or tried["clean"] < _LEARNT:
             return None
         taken = tried["clean"] - plain["protected"]
-        return float((tried["protected"] - plain["protected"]) / taken) if taken > 0 else None
+        return float((tried["protected"] - plain["protected"]) / taken)
 
     def lost(self, method: str, countermeasure: str) -> float:
         """By how much the clean twin under it falls short of the one trained plainly."""
@@ -266,7 +268,8 @@ price, in points.
 No answers to protection, but what happens where not all is as released. `mix-percent`: that share
 of the rows protected and the others clean; the clean twin trains on the clean remainder alone, so
 that a higher figure beside it means that protected rows still teach. `class-wise`: half of the
-classes protected, scored on these. `noise-swap`: every image carries the changes made for
+classes protected, scored on these; whatever the change, even random noise, it marks these classes
+in training, and clean test images lack it. `noise-swap`: every image carries the changes made for
 another.
 
 {settings}

@@ -9,9 +9,12 @@ Carpenter, 1982). APBench (Qin et al., 2023) reports for Max, on CIFAR-10 with a
 EM, 79.1 for TAP, 90.1 for AR, 78.0 for OPS, against 20.8, 6.3, 11.7 and 14.7 without it.
 
 Departures:
-1. TrivialAugment has the wide space of its paper, as torchvision has it, and draws an operation for
-   each image; the kornia version that the authors use has a narrower one and draws one operation
-   for a batch.
+1. TrivialAugment has the narrower of its paper's spaces (RA: shears of 0.3, shifts of 10 pixels,
+   turns of 30 degrees, factors from 0.1 to 1.9, 4 bits or more) and draws an operation for each
+   image. The kornia version that the authors use is about as narrow, and draws one operation for a
+   batch. `space=wide` is what torchvision has: it shifts images by up to 32 pixels, and of five
+   draws one usually leaves nothing to see. With it, vgg-w16 learnt nothing in 20 epochs of 5,000
+   clean rows (10 %) under Max, with the narrow one 58 %.
 2. The plasma starts from a grid of 3 x 3 uniform draws; kornia divides its corners and centre by 3,
    which makes it darker.
 3. The draws of one image share its crop and flip, as in the authors' code; the variant that is
@@ -24,6 +27,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +35,9 @@ from torch import Tensor, nn
 
 from crafting.training import Hooks
 from evaluation.countermeasures.base import Countermeasure, Setting, register
+
+Space = Literal["narrow", "wide"]
+"""How far TrivialAugment's operations go."""
 
 _ROUGHNESS, _INTENSITY = (0.3, 0.7), (0.5, 1.0)
 _MAGNITUDES = 31
@@ -42,12 +49,13 @@ _LUMA = (0.2989, 0.587, 0.114)  # as torchvision rounds them
 class UEraserLite(Countermeasure):
     """Trains on images with fractal brightness and contrast, shuffled channels and TrivialAugment.
 
-    probability: of each of the first three, for each image anew, from 0 to 1. Clean training needs
-    more epochs.
+    probability: of each of the first three, for each image anew, from 0 to 1; space: how far
+    TrivialAugment goes, `narrow` or `wide`. Clean training needs more epochs.
     """
 
     name = "ueraser-lite"
     probability: float = 0.5
+    space: Space = "narrow"
 
     def __post_init__(self) -> None:
         _check_probability(self.name, self.probability)
@@ -57,7 +65,7 @@ class UEraserLite(Countermeasure):
         return 1.2
 
     def hooks(self, setting: Setting) -> Hooks:
-        return Hooks(augment=lambda x, y: (drawn(x, self.probability), y))
+        return Hooks(augment=lambda x, y: (drawn(x, self.probability, self.space), y))
 
 
 @register
@@ -66,13 +74,14 @@ class UEraserMax(Countermeasure):
     """Trains on the worst of several UEraser draws of each image.
 
     draws: how many, from 1; probability: of plasma brightness, plasma contrast and shuffled
-    channels, each for each draw anew, from 0 to 1. An epoch takes `draws` times as long; clean
-    training needs more epochs.
+    channels, each for each draw anew, from 0 to 1; space: how far TrivialAugment goes, `narrow` or
+    `wide`. An epoch takes `draws` times as long; clean training needs more epochs.
     """
 
     name = "ueraser-max"
     draws: int = 5
     probability: float = 0.5
+    space: Space = "narrow"
 
     def __post_init__(self) -> None:
         _check_probability(self.name, self.probability)
@@ -90,7 +99,7 @@ class UEraserMax(Countermeasure):
         losses = []
         for _ in range(self.draws):
             with torch.autocast(x.device.type, enabled=False):
-                image = drawn(x, self.probability)
+                image = drawn(x, self.probability, self.space)
             losses.append(F.cross_entropy(net(image), y, reduction="none"))
         return torch.stack(losses).amax(0).mean()
 
@@ -100,12 +109,12 @@ def _check_probability(name: str, probability: float) -> None:
         raise ValueError(f"{name} probability is from 0 to 1, not {probability}")
 
 
-def drawn(x: Tensor, probability: float) -> Tensor:
+def drawn(x: Tensor, probability: float, space: Space = "narrow") -> Tensor:
     """One UEraser draw of each image x (B,C,H,W) in [0,1]; so is what is returned."""
     x = _on_some(x, probability, plasma_brightness)
     x = _on_some(x, probability, plasma_contrast)
     x = _on_some(x, probability, shuffled_channels)
-    return trivially_augmented(x)
+    return trivially_augmented(x, space)
 
 
 def _on_some(x: Tensor, probability: float, change: Callable[[Tensor], Tensor]) -> Tensor:
@@ -166,18 +175,20 @@ def _mean_of_four(pairs: Tensor, centres: Tensor, dim: int) -> Tensor:
     return sums / (counts[:, None] if dim == 2 else counts)
 
 
-def trivially_augmented(x: Tensor) -> Tensor:
-    """Images (B,C,H,W) in [0,1], each changed by one operation of TrivialAugment's wide space."""
+def trivially_augmented(x: Tensor, space: Space = "narrow") -> Tensor:
+    """Images (B,C,H,W) in [0,1], each changed by one operation of TrivialAugment."""
     kinds = torch.randint(len(OPERATIONS), (len(x),))
     places = torch.linspace(0, 1, _MAGNITUDES)[torch.randint(_MAGNITUDES, (len(x),))]
     signs = torch.where(torch.rand(len(x)) < 0.5, -1.0, 1.0)
     result = x.clone()
-    for kind, operation in enumerate(OPERATIONS.values()):
+    reach = _SPACES[space]
+    for kind, (name, operation) in enumerate(OPERATIONS.items()):
         chosen = torch.nonzero(kinds == kind)[:, 0]
         if len(chosen):
             levels = x[chosen.to(x.device)].mul(255).round()
             level, sign = (each[chosen].to(x.device) for each in (places, signs))
-            changed = operation(levels, level[:, None, None, None], sign[:, None, None, None])
+            far = (reach.get(name, 1.0) * level)[:, None, None, None]
+            changed = operation(levels, far, sign[:, None, None, None])
             result[chosen.to(x.device)] = changed.clamp(0, 255) / 255
     return result
 
@@ -302,3 +313,14 @@ OPERATIONS: Mapping[str, Operation] = {
     "Equalize": _equalize,
 }
 """TrivialAugment's wide space, under torchvision's names."""
+_SPACES: Mapping[Space, Mapping[str, float]] = {
+    "narrow": {
+        **dict.fromkeys(("ShearX", "ShearY"), 0.3 / 0.99),
+        **dict.fromkeys(("TranslateX", "TranslateY"), 10 / 32),
+        "Rotate": 30 / 135,
+        **dict.fromkeys(("Brightness", "Color", "Contrast", "Sharpness"), 0.9 / 0.99),
+        "Posterize": 4 / 6,
+    },
+    "wide": {},
+}
+"""How far an operation goes, as a share of how far the wide space lets it."""

@@ -12,7 +12,9 @@ from augmenting import CLASSES, augmented, hooks, random_images
 from torch import Tensor, nn
 
 from evaluation.countermeasures.ueraser import (
+    _SPACES,
     OPERATIONS,
+    Space,
     drawn,
     plasma,
     plasma_brightness,
@@ -141,9 +143,46 @@ def test_the_operations_are_all_that_torchvision_has() -> None:
     assert list(OPERATIONS) == list(v2.TrivialAugmentWide._AUGMENTATION_SPACE)
 
 
+@pytest.mark.parametrize(("space", "pixels"), [("narrow", 10), ("wide", 32)])
+def test_a_space_says_how_far_images_are_shifted_at_most(
+    space: Space, pixels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from evaluation.countermeasures import ueraser
+
+    monkeypatch.setattr(ueraser, "OPERATIONS", {"TranslateX": OPERATIONS["TranslateX"]})
+    x = torch.ones(400, 1, 2, 64)
+    black = (trivially_augmented(x, space) == 0).all(2).sum(2)
+    assert black.max() == pixels
+    assert black.min() == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "furthest"),
+    [
+        *(("ShearX", 0.3), ("ShearY", 0.3), ("TranslateX", 10), ("TranslateY", 10), ("Rotate", 30)),
+        *(("Brightness", 0.9), ("Color", 0.9), ("Contrast", 0.9), ("Sharpness", 0.9)),
+        ("Posterize", 4),
+    ],
+)
+def test_a_narrow_space_ends_where_its_paper_says(name: str, furthest: float) -> None:
+    """The RA space of TrivialAugment, by torchvision's operations."""
+    from torchvision.transforms import v2
+
+    policy = v2.TrivialAugmentWide()
+    pixels = torch.randint(
+        256, (5, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(3)
+    )
+    expected = policy._apply_image_or_video_transform(
+        pixels, name, furthest, policy.interpolation, policy._fill
+    ).float()
+    reach = torch.full((5, 1, 1, 1), _SPACES["narrow"][name])
+    made = OPERATIONS[name](pixels.float(), reach, torch.ones(5, 1, 1, 1)).clamp(0, 255)
+    assert ((made - expected).abs() > 2).float().mean() < 0.02
+
+
 def test_trivial_augment_draws_operation_and_magnitude_for_each_image() -> None:
     x = random_images(1).expand(300, -1, -1, -1)
-    made = trivially_augmented(x)
+    made = trivially_augmented(x, "wide")
     kinds = {image.numpy().tobytes() for image in made}
     assert len(kinds) > 150
     unchanged = (made * 255 - (x * 255).round()).abs().flatten(1).amax(1) < 0.01
