@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import pyarrow as pa
 from datasets import ClassLabel, Features, Image, Value
 
 from release.errors import InputError
@@ -140,6 +141,21 @@ def check_kept_value(column: str, value: object, row: int) -> None:
         f"column {column!r} in row {row} {what}, which can lead to the clean images; leave the "
         f"column out, or publish it as it is with --keep-clean-column {column}"
     )
+
+
+def check_kept_kind(column: str, value: object, kind: pa.DataType, row: int) -> None:
+    """Raises InputError for a value that a column of this kind, which is that of the first row's
+    value, would not hold as it is: JSON's fields may change from sample to sample."""
+    try:
+        held = pa.array([value], kind).to_pylist()[0]
+        fits = held == value or isinstance(value, dict | list)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+        fits = False
+    if not fits:
+        raise InputError(
+            f"column {column!r} holds {value!r} in row {row}, which is no {kind} as in the first "
+            "row: write all its values alike (1.0 beside 0.5), or leave the column out"
+        )
 
 
 def _first(features: Features, kind: type) -> str | None:

@@ -121,6 +121,11 @@ class LocalTarget:
             raise InputError(f"--to {self.path} is the source itself: name another folder")
         if folder.exists() and folder.resolve().is_relative_to(self.path):
             raise InputError(f"--to {self.path} holds the source: name another folder")
+        if folder.exists() and self.path.is_relative_to(folder.resolve()):
+            raise InputError(
+                f"--to {self.path} lies in the source, which would hold protected images beside "
+                "clean ones: name another folder"
+            )
         self._recover()
         if self.path.exists() and not self.is_ours():
             raise InputError(
@@ -202,6 +207,7 @@ class LocalTarget:
     def _swap(self, incoming: Path) -> None:
         previous = self._beside("previous")
         if self.path.exists():
+            shutil.rmtree(previous, ignore_errors=True)  # of a swap that was killed at its end
             self.path.rename(previous)
         incoming.rename(self.path)
         shutil.rmtree(previous, ignore_errors=True)

@@ -31,7 +31,13 @@ if TYPE_CHECKING:
 def workdir_of(options: ReleaseOptions) -> Workdir:
     """Where this release is made."""
     if options.workdir is not None:
-        return Workdir(Path(options.workdir).expanduser().resolve())
+        chosen, source = Path(options.workdir).expanduser().resolve(), Path(options.source)
+        if source.expanduser().exists() and chosen.is_relative_to(source.expanduser().resolve()):
+            raise InputError(
+                f"--workdir {chosen} lies in the source, which would hold protected images beside "
+                "clean ones: name another folder"
+            )
+        return Workdir(chosen)
     return Workdir(default_workdir(_place(options.source), _target(options).name))
 
 

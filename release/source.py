@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from datasets import Features
 
 from release import readers
@@ -72,6 +73,14 @@ class Source:
     def columns(self) -> Columns:
         """What a release of this source is made of."""
         return Columns(self.image_column, self.label_column, self.class_names, self.kept)
+
+    def kept_kinds(self) -> dict[str, pa.DataType]:
+        """Of the kept columns whose values may be of other kinds from row to row: fields of the
+        tars' JSON. Parquet files hold one kind."""
+        if self.kind != "webdataset":
+            return {}
+        schema = Features.from_dict(dict(self.kept)).arrow_schema
+        return {field.name: field.type for field in schema}
 
     def is_labelled(self, split: str) -> bool:
         """Whether some row of the split has a label, or there is no row that could have none;

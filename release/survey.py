@@ -13,15 +13,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from release.arrays import create, whole_folder
-from release.columns import check_kept_value
+from release.columns import check_kept_kind, check_kept_value
 from release.errors import InputError
 from release.images import BadImage, decode
 from release.source import Row, Source
@@ -157,7 +158,7 @@ def _pass(source: Source, split: str, folder: Path, total: int, progress: Progre
     }
     bad: list[tuple[int, str]] = []
     rows = source.rows(split, 0, total)
-    for seen in in_order(partial(_look, source), rows, threads=_threads()):
+    for seen in in_order(partial(_look, source, source.kept_kinds()), rows, threads=_threads()):
         at = seen.row
         arrays["labels"][at] = -1 if seen.label is None else seen.label
         arrays["digests"][at] = np.frombuffer(seen.digest, np.uint8)
@@ -179,8 +180,10 @@ class _Seen:
     reason: str | None
 
 
-def _look(source: Source, row: Row) -> _Seen:
+def _look(source: Source, kinds: Mapping[str, pa.DataType], row: Row) -> _Seen:
     for name, value in row.kept.items():
+        if name in kinds:
+            check_kept_kind(name, value, kinds[name], row.number)
         if name not in source.kept_clean:
             check_kept_value(name, value, row.number)
     digest, reason = row_digest(row), _label_problem(source, row.label)

@@ -82,6 +82,11 @@ def test_a_local_source_needs_a_target(run: Run, small: Path) -> None:
 def test_the_target_is_not_the_source(run: Run, small: Path) -> None:
     assert "is the source itself" in _refused(run, "push", small, "--to", small)
     assert "holds the source" in _refused(run, "push", small, "--to", small.parent)
+    inside = small / "protected"
+    assert "lies in the source" in _refused(run, "push", small, "--to", inside)
+    work = _refused(run, "push", small, "--to", small.parent / "out", "--workdir", inside)
+    assert "lies in the source" in work
+    assert not inside.exists()
 
 
 def test_a_foreign_folder_is_left_alone(run: Run, small: Path, tmp_path: Path) -> None:

@@ -135,6 +135,17 @@ def test_a_swap_killed_halfway_is_undone(
     assert target.published().readme == "card of r0001"
 
 
+def test_a_swap_killed_while_it_tidied_up_does_not_stop_the_next(
+    staged: Path, target: LocalTarget
+) -> None:
+    rest = target.path.with_name(f".{target.path.name}.previous")
+    rest.mkdir()
+    (rest / "README.md").write_text("an older card")
+    target.publish(staged, "r0002", target.published())
+    assert set(_files(target.path)) > set(FIRST)
+    assert not rest.exists()
+
+
 @pytest.mark.parametrize(
     ("path", "text"),
     [

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from datasets import Value
 from PIL import Image
-from source_files import file_of, picture, png, write_parquet_file
+from source_files import file_of, picture, png, write_parquet_file, write_tar
 
 from release.errors import InputError
 from release.source import Row, Source, open_source
@@ -161,6 +162,33 @@ def test_kept_strings_that_lead_to_the_originals_stop_the_survey(tmp_path: Path)
         survey(open_source(folder, keep=["note"]), "train", tmp_path / "s")
     source = open_source(folder, keep_clean=["note"])
     assert survey(source, "train", tmp_path / "s").rows().tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [(1, 0.5), (1, "high"), (1, [1, 2]), (0.5, "1"), ("a", 1), (True, 2)]
+)
+def test_a_field_of_a_tar_that_changes_its_kind_stops_the_survey(
+    first: object, second: object, tmp_path: Path
+) -> None:
+    """Or a column of whole numbers would hold 0 for 0.5."""
+    folder = str(_scored(tmp_path / "source", [first, second]))
+    with pytest.raises(InputError, match=r"column 'score' holds .* in row 1, which is no"):
+        survey(open_source(folder, keep=["score"]), "train", tmp_path / "s")
+
+
+def test_fields_of_a_tar_may_be_missing_and_whole_numbers_among_fractions(tmp_path: Path) -> None:
+    folder = str(_scored(tmp_path / "source", [0.5, 1, None, -2]))
+    found = survey(open_source(folder, keep=["score"]), "train", tmp_path / "s")
+    assert len(found) == 4
+
+
+def _scored(folder: Path, scores: Sequence[object]) -> Path:
+    samples = [
+        {"png": png(k), "cls": b"0", "json": json.dumps({"score": score}).encode()}
+        for k, score in enumerate(scores)
+    ]
+    write_tar(folder / "train-0.tar", samples)
+    return folder
 
 
 def test_a_split_without_rows_is_refused(look: Callable[..., Survey]) -> None:
