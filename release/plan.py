@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,8 @@ _PUBLIC = (
     "typed_seed",
     "versions",
 )
+
+_READ = ("pin", "config", "image_column", "label_column", "class_names", "tar_image", "tar_label")
 
 _IN_THE_BYTES = (
     "method",
@@ -169,8 +172,9 @@ class ReleasePlan:
         return digest_of(asdict(self))
 
     def rows_key(self) -> str:
-        """Names the rows that are read: one source, split and limit."""
-        return digest_of([self.source["pin"], self.source["config"], self.split, self.limit])
+        """Names the rows that are read, with their images and labels: one source, split and
+        limit."""
+        return digest_of([read_from(self.source), self.split, self.limit])
 
     @property
     def is_increment(self) -> bool:
@@ -185,7 +189,8 @@ class ReleasePlan:
     def cache_key(self) -> str:
         """Names the decoded rows at net size that victims train on, and fit where it is the first
         release."""
-        read = [self.rows_key(), self.test_split, self.net_size, self.fit_rows, self.seed]
+        test = [read_from(self.test_source), self.test_split]
+        read = [self.rows_key(), *test, self.net_size, self.fit_rows, self.seed]
         return digest_of(read if self.pairs is None else [*read, self.pairs])
 
     @property
@@ -284,6 +289,12 @@ class ReleasePlan:
             raise InputError(
                 f"{path} was written by another version: run `protect-release plan` again"
             ) from None
+
+
+def read_from(source: Mapping[str, Any] | None) -> list[Any]:
+    """What decides which images and labels are read from a source, as `Source.to_json` gives it:
+    other columns of the same files are other data."""
+    return [] if source is None else [source[name] for name in _READ]
 
 
 def digest_of(value: Any) -> str:

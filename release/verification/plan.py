@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from release.errors import InputError
-from release.plan import digest_of
+from release.plan import digest_of, read_from
 
 if TYPE_CHECKING:
     from crafting.registry import Preset
@@ -67,11 +67,11 @@ class VerificationPlan:
 
     def data_key(self) -> str:
         """Names the rows that victims train on and are scored on."""
-        pins = [self.source["pin"], self.split, None if self.clean is None else self.clean["pin"]]
-        test = [self.test_source["pin"], self.test_split]
-        return digest_of(
-            [pins, self.clean_split, test, self.rows, self.net_size, self.delivered_as]
-        )
+        released = [read_from(self.source), self.split]
+        clean = [read_from(self.clean), self.clean_split]
+        test = [read_from(self.test_source), self.test_split]
+        shown = [self.rows, self.net_size, self.delivered_as]
+        return digest_of([released, clean, test, *shown])
 
     def trial_key(self, spec: TrialSpec) -> str:
         """Names a training by what it trains on and how."""

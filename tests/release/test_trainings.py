@@ -12,6 +12,14 @@ from release import training
 from release.training import Asked
 from release.verification.plan import VerificationPlan
 
+READ = {
+    "config": None,
+    "image_column": "image",
+    "label_column": "label",
+    "class_names": ["rose", "tulip"],
+    "tar_image": None,
+    "tar_label": None,
+}
 PLAN = VerificationPlan(
     release="org/flowers",
     target="org/flowers",
@@ -20,11 +28,11 @@ PLAN = VerificationPlan(
     license=None,
     source_is_public=False,
     surrogates=[],
-    source={"pin": "a"},
+    source=READ | {"pin": "a"},
     split="train",
-    clean={"pin": "b"},
+    clean=READ | {"pin": "b"},
     clean_split="train",
-    test_source={"pin": "b"},
+    test_source=READ | {"pin": "b"},
     test_split="test",
     class_names=["rose", "tulip"],
     labelled=True,
@@ -46,6 +54,15 @@ PLAN = VerificationPlan(
     hub_patience=1.0,
     versions={},
 )
+
+
+@pytest.mark.parametrize("name", READ)
+@pytest.mark.parametrize("of", ["source", "clean", "test_source"])
+def test_other_columns_of_the_same_files_are_other_data(of: str, name: str) -> None:
+    other = replace(PLAN, **{of: getattr(PLAN, of) | {name: "another"}})
+    assert other.data_key() != PLAN.data_key()
+    spec = PLAN.trials()[0]
+    assert other.trial_key(spec) != PLAN.trial_key(spec)
 
 
 def test_what_the_gate_may_look_at_comes_before_circumstances() -> None:
@@ -78,9 +95,9 @@ def test_without_clean_rows_no_twin_is_asked_for() -> None:
 def test_a_training_is_known_by_what_it_learns_from() -> None:
     spec = PLAN.trials()[0]
     others = [
-        replace(PLAN, source={"pin": "c"}),
-        replace(PLAN, clean={"pin": "c"}),
-        replace(PLAN, test_source={"pin": "c"}),
+        replace(PLAN, source=READ | {"pin": "c"}),
+        replace(PLAN, clean=READ | {"pin": "c"}),
+        replace(PLAN, test_source=READ | {"pin": "c"}),
         replace(PLAN, rows=99),
         replace(PLAN, net_size=64),
         replace(PLAN, delivered_as="jpeg:90"),
