@@ -16,6 +16,7 @@ from release import choices
 from release.chain import Chain
 from release.errors import InputError
 from release.ledger import Comparison
+from release.manifest import Manifest
 from release.options import ReleaseOptions
 from release.source import Source
 from release.survey import Survey, restrict
@@ -100,7 +101,7 @@ def continued(options: ReleaseOptions, chain: Chain) -> ReleaseOptions:
             f"{options.method} would let anyone average the two: leave --method out; for new rows "
             f"alone use --incremental-method {options.method}, for another dataset another --to"
         )
-    chosen = options.incremental_method or DEFAULT_INCREMENTAL
+    chosen = method_for_new_rows(first, options)
     formats = ",".join(first.formats)
     if options.format is not None and choices.formats(options.format) != first.formats:
         raise InputError(f"the dataset is published as {formats}: leave --format out")
@@ -118,16 +119,44 @@ def continued(options: ReleaseOptions, chain: Chain) -> ReleaseOptions:
     )
 
 
+def method_for_new_rows(first: Manifest, options: ReleaseOptions) -> str:
+    """The one that is named; else the default one, or the dataset's own where that cannot work
+    within the budget. InputError where neither can protect these rows."""
+    from crafting.budget import parse
+    from crafting.registry import configure
+
+    if options.incremental_method or options.incremental_set:  # these are the default's options
+        return options.incremental_method or DEFAULT_INCREMENTAL
+    budget = parse(options.budget or first.budget)
+    try:
+        configure(DEFAULT_INCREMENTAL, first.plan["preset"], budget)
+    except ValueError as problem:
+        if not _serves_new_rows(first.method):
+            raise InputError(
+                f"new rows are protected with {DEFAULT_INCREMENTAL} unless told otherwise, but "
+                f"{problem}; and {first.method}, as the dataset was protected, serves no rows "
+                "that it was not fitted on: name an --incremental-method with its --budget"
+            ) from None
+        return first.method
+    return DEFAULT_INCREMENTAL
+
+
 def own_method(chain: Chain, options: ReleaseOptions) -> str | None:
     """The dataset's own method where it could protect these rows instead of the one that did;
     None where a person chose that one, or the dataset's takes no rows that its fit never saw."""
-    from crafting.registry import registration
 
     name = chain.manifests[0].method
-    entry = registration(name).quick
     if options.incremental_method is not None or name == DEFAULT_INCREMENTAL:
         return None
-    return name if entry.unseen != "refused" and entry.scope == "sample" else None
+    return name if _serves_new_rows(name) else None
+
+
+def _serves_new_rows(name: str) -> bool:
+    """Whether the method takes rows that its fit never saw, each by itself."""
+    from crafting.registry import registration
+
+    entry = registration(name).quick
+    return entry.unseen != "refused" and entry.scope == "sample"
 
 
 def demand_same_rows(chain: Chain, source: Source, split: str, columns: list[str]) -> None:

@@ -152,7 +152,7 @@ class ReleaseOptions:
         str | None,
         option(
             help="Method for rows added to a published dataset. (default: alignment-online, and "
-            "the dataset's own where that does not hold)",
+            "the dataset's own where that does not hold or cannot work within the budget)",
             panel=METHOD,
         ),
     ] = None

@@ -194,7 +194,7 @@ class Pipeline:
         own = None
         if plan.is_increment:
             own = increment.own_method(self._places(plan).chain_before(), options)
-        if own is None:
+        if own is None or own == plan.method:
             raise missed
         shutil.rmtree(self.workdir.shards(plan.craft_key()))
         self.terminal.line(

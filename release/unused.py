@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from release import choices
 from release.chain import Chain
-from release.increment import DEFAULT_INCREMENTAL
+from release.increment import method_for_new_rows
 from release.options import ReleaseOptions
 
 _NOTHING: tuple[object, ...] = (None, [], {})
@@ -36,7 +36,7 @@ def _of_first(options: ReleaseOptions, chain: Chain) -> list[str]:
         "--set": (choices.settings(options.set_), first.plan["settings"]),
         "--net-size": (options.net_size, first.plan["net_size"]),
     }
-    if (options.incremental_method or DEFAULT_INCREMENTAL) == first.method:
+    if method_for_new_rows(first, options) == first.method:
         asked["--budget"] = (options.budget, first.budget)
     kept = [name for name, (value, old) in asked.items() if value not in (*_NOTHING, old)]
     found = [f"{name} for added rows, which keep that of {first.release}" for name in kept]

@@ -187,8 +187,10 @@ class Workdir:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Nobody else works here meanwhile; InputError names the process that does."""
+        """Nobody else works here meanwhile; InputError names the process that does, and a file
+        that was there before this tool was: here it would be tidied away."""
         self.path.mkdir(parents=True, exist_ok=True)
+        self._demand_own()
         self.path.chmod(0o700)
         with open(self.path / "lock", "a+") as lock:
             try:
@@ -203,6 +205,15 @@ class Workdir:
             lock.write(str(os.getpid()))
             lock.flush()
             yield
+
+    def _demand_own(self) -> None:
+        """InputError unless the folder is empty, or was locked before."""
+        strange = sorted(path.name for path in self.path.iterdir())
+        if strange and not (self.path / "lock").is_file():
+            raise InputError(
+                f"{self.path} holds files that are not this tool's ({strange[0]}): they were left "
+                "as they are; name another folder with --workdir"
+            )
 
     def clear_progress(self) -> None:
         shutil.rmtree(self.progress, ignore_errors=True)

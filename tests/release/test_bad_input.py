@@ -89,6 +89,19 @@ def test_the_target_is_not_the_source(run: Run, small: Path) -> None:
     assert not inside.exists()
 
 
+def test_a_workdir_with_other_files_is_left_alone(run: Run, small: Path, tmp_path: Path) -> None:
+    """Folders called release, report and progress are made anew there."""
+    theirs = tmp_path / "thesis"
+    (theirs / "report").mkdir(parents=True)
+    (theirs / "report/thesis.tex").write_text("chapter 1")
+    mode = theirs.stat().st_mode
+    says = _refused(run, "push", small, "--to", tmp_path / "out", "--workdir", theirs)
+    assert "holds files that are not this tool's (report)" in says
+    assert (theirs / "report/thesis.tex").read_text() == "chapter 1"
+    assert theirs.stat().st_mode == mode
+    assert [path.name for path in theirs.iterdir()] == ["report"]
+
+
 def test_a_foreign_folder_is_left_alone(run: Run, small: Path, tmp_path: Path) -> None:
     theirs = tmp_path / "photos"
     theirs.mkdir()

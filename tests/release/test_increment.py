@@ -281,3 +281,37 @@ def test_victims_train_on_the_very_dataset_that_is_added_to(grown: Grown) -> Non
     for spec in plan.trials():
         same = other.trial_key(spec) == plan.trial_key(spec)
         assert same == (spec.data == "clean")
+
+
+@pytest.mark.parametrize(("method", "budget"), [("ops", "l0:1"), ("lsp", "l2:1.304")])
+def test_new_rows_get_the_datasets_own_method_where_the_default_cannot_work(
+    method: str, budget: str, run: Run, digits: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    source, work = _source(tmp_path / "clean", digits), tmp_path / "work"
+    asked = (source, "--to", tmp_path / "out", "--workdir", work, "--method", method)
+    asked += ("--preset", "quick", "--no-verify", "--workers", "1")
+    assert run("push", *asked).exit_code == 0
+    _write(source, digits, np.arange(FIRST + ADDED))
+    again = run("push", *asked)
+    assert again.exit_code == 0, again.stderr
+    plan = json.loads((work / "plan.json").read_text())
+    assert (plan["release"], plan["method"], plan["budget"]) == ("r0002", method, budget)
+
+
+def test_where_neither_method_can_protect_new_rows_one_has_to_be_named(
+    run: Run,
+    digits: tuple[np.ndarray, np.ndarray],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from release import increment
+
+    source, work = _source(tmp_path / "clean", digits), tmp_path / "work"
+    asked = (source, "--to", tmp_path / "out", "--workdir", work, "--method", "ops")
+    asked += ("--preset", "quick", "--no-verify", "--workers", "1")
+    assert run("push", *asked).exit_code == 0
+    _write(source, digits, np.arange(FIRST + ADDED))
+    monkeypatch.setattr(increment, "_serves_new_rows", lambda name: False)
+    refused = run("push", *asked)
+    assert refused.exit_code == 2
+    assert "name an --incremental-method with its --budget" in refused.stderr
