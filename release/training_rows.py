@@ -77,7 +77,6 @@ def read_back(
     datasets.disable_progress_bars()
     shards, chosen = workdir.shards(plan.craft_key()), plan.formats[0]
     files = [shards / file.path for record in records for file in record.of_format(chosen)]
-    pairs = None if plan.pairs is None else workdir.pairs(plan.pairs)
     if plan.old_rows:
         files = [_old_rows(plan, workdir, target), *files]
     try:
@@ -89,10 +88,21 @@ def read_back(
             num_classes=plan.num_classes,
             net_size=plan.net_size,
             folder=folder,
-            pairs=pairs,
+            pairs=_wanted(plan, workdir),
         )
     except ValueError as problem:
         raise ShardCorrupt(f"shards of {shards} do not read back: {problem}") from None
+
+
+def _wanted(plan: ReleasePlan, workdir: Workdir) -> np.ndarray | None:
+    """(M,2): of each row that victims train on, its number in the source and in the release; None
+    where these are all rows of a first release, whose numbers are the same."""
+    if plan.pairs is not None:
+        return workdir.pairs(plan.pairs)
+    if plan.fit_rows >= plan.num_rows:
+        return None
+    rows = cache.sample(Survey.load(workdir.survey(plan.split)), plan.fit_rows, plan.seed)
+    return np.stack([rows, rows], axis=1)
 
 
 def _old_rows(plan: ReleasePlan, workdir: Workdir, target: Target) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from clean_data import Run
 
@@ -32,3 +33,15 @@ def test_random_noise_is_not_published(run: Run, tmp_path: Path) -> None:
     assert told["verdict"] == "missed"
     assert told["trials"][0]["protected"] > 0.8
     assert not (tmp_path / "out").exists()
+
+
+def test_victims_rows_alone_are_read_back(run: Run, small: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    asked = ("--method", "random-noise", "--fit-rows", "20", "--victim", "vgg-w16")
+    asked += ("--victim-epochs", "1", "--max-accuracy", "1", "--workers", "1")
+    told = run("push", small, "--to", tmp_path / "out", "--workdir", work, *asked)
+    assert told.exit_code == 0, told.stderr
+    (protected,) = work.glob("protected/*/rows.npy")
+    (clean,) = work.glob("cache/*/train/rows.npy")
+    assert np.load(protected).tolist() == np.load(clean).tolist()
+    assert len(np.load(protected)) == 20
