@@ -43,6 +43,11 @@ class Measured:
             if span is not None and not all(0 <= figure <= 1 for figure in span):
                 raise ValueError(f"{self.victim} {name} is {span}: give fractions")
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing was done against the protection."""
+        return self.countermeasure == "none"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
@@ -78,9 +83,8 @@ class ReleaseEntry:
     """One release of the dataset.
 
     date: YYYY-MM-DD; rows: those that it added, all of them released; total: the released rows of
-    the dataset with it; measured: what plain victims came to on all rows and, where it added to
-    others, on the new ones alone (those under a countermeasure are not looked at), empty where it
-    was not verified.
+    the dataset with it; measured: what victims came to on all rows and, where it added to others,
+    on the new ones alone, empty where it was not verified.
     """
 
     name: str
@@ -97,10 +101,13 @@ class ReleaseEntry:
             raise ValueError(f"release {self.name} is of {self.date!r}: give YYYY-MM-DD")
 
     def learnt_most(self, rows: Rows) -> Measured | None:
-        """The plain victim that scored highest after training on these rows, among those held out
-        where there are any; None where none was trained on them."""
-        plain = [m for m in self.measured if m.rows == rows and m.countermeasure == "none"]
-        judged = [m for m in plain if m.held_out] or plain
+        """The plain victim that scored highest after training on these rows, or, where nothing
+        plain was tried, the one under a countermeasure: whom the gate looks at, so that
+        circumstances are left out. Among those held out where there are any; None where none was
+        trained on them."""
+        tried = [m for m in self.measured if m.rows == rows and not is_setting(m.countermeasure)]
+        gated = [m for m in tried if m.is_plain] or tried
+        judged = [m for m in gated if m.held_out] or gated
         return max(judged, key=lambda m: m.protected[0], default=None)
 
 

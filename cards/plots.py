@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _CLEAN, _PROTECTED, _CHANCE = "#0072B2", "#D55E00", "#767676"  # Okabe and Ito: told apart by all
 _TILE = 128
 """Pictures are scaled up by whole numbers to about this side, in pixels."""
+_LARGEST = 256
+"""Of a larger picture only so many pixels a side are shown, around its middle: pages embed them."""
 _GAP = 4
 _HEADING = 14
 _AMPLIFIED = 16
@@ -193,25 +195,33 @@ def _save(figure: Figure, out: Path) -> None:
 
 def contact_sheet(clean: Sequence[np.ndarray], protected: Sequence[np.ndarray], out: Path) -> None:
     """`out` is a lossless PNG with a line for each image (H,W,C uint8): before, after, and their
-    difference times 16 around middle grey. It shows clean pixels: keep it private."""
-    lines = [
-        [_rgb(before), _rgb(after), _difference(_rgb(before), _rgb(after))]
-        for before, after in zip(clean, protected, strict=True)
-    ]
+    difference times 16 around middle grey; of large images the middle. ValueError where the two
+    have other sizes. It shows clean pixels: keep it private."""
+    lines = [_compared(before, after) for before, after in zip(clean, protected, strict=True)]
     _save_tiles(lines, out, ("before", "after", f"difference x{_AMPLIFIED}"))
 
 
 def protected_sheet(protected: Sequence[np.ndarray], out: Path, columns: int = 8) -> None:
-    """`out` is a lossless PNG of these images (H,W,C uint8), at most `columns` in a line, scaled by
-    whole numbers, so that every pixel keeps its exact value."""
-    tiles = [_rgb(image) for image in protected]
+    """`out` is a lossless PNG of these images (H,W,C uint8), at most `columns` in a line: small
+    ones scaled by whole numbers, of large ones the middle, so that every pixel that is shown keeps
+    its exact value."""
+    tiles = [_middle(image) for image in protected]
     lines = [tiles[at : at + columns] for at in range(0, len(tiles), columns)]
     _save_tiles(lines, out)
 
 
-def _rgb(image: np.ndarray) -> np.ndarray:
-    height, width, _ = image.shape
-    return np.broadcast_to(image, (height, width, 3))
+def _compared(before: np.ndarray, after: np.ndarray) -> list[np.ndarray]:
+    if before.shape[:2] != after.shape[:2]:
+        raise ValueError(f"images of {before.shape} and {after.shape} have no common middle")
+    clean, protected = _middle(before), _middle(after)
+    return [clean, protected, _difference(clean, protected)]
+
+
+def _middle(image: np.ndarray) -> np.ndarray:
+    """What is shown of it, in three channels."""
+    top, left = (max(0, side - _LARGEST) // 2 for side in image.shape[:2])
+    shown = image[top : top + _LARGEST, left : left + _LARGEST]
+    return np.broadcast_to(shown, (*shown.shape[:2], 3))
 
 
 def _difference(before: np.ndarray, after: np.ndarray) -> np.ndarray:

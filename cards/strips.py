@@ -10,9 +10,10 @@ from pathlib import PurePosixPath
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _CAPTIONS = {
-    "images": "Images of this release, as published.",
-    "shown": "Chosen rows: clean, as published, and their difference times 16.",
-    "compared": "Clean, as published, and their difference times 16.",
+    "images": "Images of this release, as published (of large ones, the middle).",
+    "shown": "Chosen rows: clean, as published, and their difference times 16 (of large ones, the "
+    "middle).",
+    "compared": "Clean, as published, and their difference times 16 (of large ones, the middle).",
 }
 
 

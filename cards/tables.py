@@ -70,4 +70,5 @@ def _beside_twin(found: Measured | None, otherwise: str) -> str:
     if found is None:
         return otherwise
     clean, protected = mean_percent(found.clean), percent(found.protected[0])
-    return f"{found.victim}: {protected} (clean twin: {clean})"
+    how = "" if found.is_plain else f" with {found.countermeasure}"
+    return f"{found.victim}{how}: {protected} (clean twin: {clean})"

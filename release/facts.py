@@ -126,7 +126,8 @@ def _plots(plan: ReleasePlan, report: Report, entries: Sequence[ReleaseEntry]) -
     if any(trial.is_plain for trial in report.trials):
         after = "Accuracy on clean test images after each epoch."
         found.insert(0, Picture(f"{folder}/accuracy.png", after))
-    if len([entry for entry in entries if entry.measured]) > 1:
-        over = "Accuracy on clean test images, release by release."
+    drawn = [entry for entry in entries if entry.learnt_most("release")]
+    if len(drawn) > 1:
+        over = "Accuracy on clean test images, release by release, of the victims listed with them."
         found.append(Picture(f"{folder}/{RELEASES_PLOT}", over))
     return found

@@ -12,8 +12,14 @@ from release.workdir import write_private
 if TYPE_CHECKING:
     from evaluation.report import Report
 
-PUBLISHED = "Images of this release, as published."
-COMPARED = "Clean, as published, and their difference times 16. This page is for the owner alone."
+PUBLISHED = "Images of this release, as published (of large ones, the middle)."
+CHOSEN = (
+    "Chosen rows: clean, as published, and their difference times 16 (of large ones, the middle)."
+)
+COMPARED = (
+    "Clean, as published, and their difference times 16 (of large ones, the middle). This page is "
+    "for the owner alone."
+)
 
 
 def write_report(report: Report, folder: Path, pictures: Mapping[str, bytes]) -> None:

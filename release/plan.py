@@ -268,8 +268,13 @@ class ReleasePlan:
 
     def public_view(self) -> dict[str, Any]:
         """What a manifest may say: no seed, no path, no pin of clean rows, no target classes."""
+        from evaluation.countermeasures import parse
+
         view = {name: getattr(self, name) for name in _PUBLIC}
-        return view | {"settings": self.configured().published(self.settings)}
+        return view | {
+            "settings": self.configured().published(self.settings),
+            "countermeasures": [parse(text).public for text in self.countermeasures],
+        }
 
     def save(self, path: Path) -> None:
         from release.workdir import write_private

@@ -23,7 +23,7 @@ from release.errors import InputError, StorageError
 from release.facts import RELEASES_PLOT, card_facts
 from release.images import decode
 from release.manifest import Manifest, manifest_path, report_path
-from release.pages import COMPARED, PUBLISHED, write_page, write_report
+from release.pages import CHOSEN, COMPARED, PUBLISHED, write_page, write_report
 from release.plan import ReleasePlan
 from release.shards import ShardRecord, read_shard, sha256
 from release.source import Source
@@ -221,8 +221,7 @@ def _draw_images(
         shown = dict(_rows_of(plan, workdir, records, set(numbers)))
         after = [shown[row] for row in numbers]
         contact_sheet(_clean(plan, numbers), after, folder / "shown.png")
-        caption = "Chosen rows: clean, as published, and their difference times 16."
-        pictures.append(Picture(f"reports/{plan.release}/shown.png", caption))
+        pictures.append(Picture(f"reports/{plan.release}/shown.png", CHOSEN))
     return pictures
 
 

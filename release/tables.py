@@ -293,6 +293,7 @@ def comparison_table(found: dict[str, Any]) -> Table:
 def releases_table(chain: Chain) -> tuple[Table, list[dict[str, Any]]]:
     """Every release of a dataset, the oldest first: what it added and what its worst held-out
     victim came to."""
+    from cards.figures import kind
     from release.facts import releases
 
     table = Table("release", "date", "method", "rows", "in all", "victim", "twin")
@@ -304,7 +305,8 @@ def releases_table(chain: Chain) -> tuple[Table, list[dict[str, Any]]]:
         worst = entry.learnt_most("release")
         figures = ("-", "-")
         if worst is not None:
-            figures = (_mean(worst.protected), _mean(worst.clean))
+            how = "" if worst.is_plain else f" with {kind(worst.countermeasure)}"
+            figures = (f"{_mean(worst.protected)}{how}", _mean(worst.clean))
         shown = (entry.name, entry.date, entry.method)
         table.add_row(*shown, f"{entry.rows:,}", f"{entry.total:,}", *figures)
         found.append(_release_row(entry, manifest))

@@ -69,7 +69,7 @@ def compare(pipeline: Pipeline, options: ReleaseOptions, names: Sequence[str]) -
         "budget": options.budget,
         "preset": plan.preset,
         "victims": plan.victims,
-        "countermeasures": plan.countermeasures,
+        "countermeasures": plan.public_view()["countermeasures"],
         "methods": rows,
         "hardware": machine.hardware(plan.device, plan.workers),
         "versions": plan.versions,

@@ -184,7 +184,11 @@ class Verifier:
         private.mkdir(exist_ok=True, mode=0o700)
         images = [after for _, after in self._images(plan, _SHOWN)]
         protected_sheet(images, folder / "images.png")
-        pairs = [pair for pair in self._images(plan, _COMPARED) if pair[0] is not None]
+        pairs = [
+            (before, after)
+            for before, after in self._images(plan, _COMPARED)
+            if before is not None and before.shape[:2] == after.shape[:2]
+        ]
         compared = {}
         if pairs:
             before, after = zip(*pairs, strict=True)

@@ -191,6 +191,12 @@ def test_releases_are_listed_with_the_newest_first() -> None:
     assert found[3][6:] == ["resnet10-w16: 17.2 % (clean twin: 67.2 %)", "-"]
 
 
+def test_a_release_that_met_no_plain_victim_is_listed_with_what_it_met() -> None:
+    trained = [measured(countermeasure="cutmix")]
+    found = tables(render(facts(measured=trained, releases=[release(measured=trained)])))[1]
+    assert found[1][-1] == "resnet10-w16 with cutmix: 17.2 % (clean twin: 67.2 %)"
+
+
 def test_a_single_release_has_one_short_line() -> None:
     header, line = tables(render(facts()))[1]
     assert header[-1] == "most learnt from all rows"

@@ -67,6 +67,19 @@ def test_what_was_learnt_most_is_the_best_of_those_held_out() -> None:
     assert release(measured=[]).learnt_most("release") is None
 
 
+def test_where_nothing_plain_was_tried_what_the_gate_looked_at_counts() -> None:
+    best = measured(countermeasure="cutmix", protected=once(0.3))
+    tried = [
+        measured(countermeasure="jpeg:quality=10", protected=once(0.2)),
+        measured(countermeasure="cutmix", held_out=False, protected=once(0.6)),
+        measured(countermeasure="mix-percent:share=50", protected=once(0.9)),
+        best,
+    ]
+    assert release(measured=tried).learnt_most("release") == best
+    assert release(measured=[*tried, measured()]).learnt_most("release") == measured()
+    assert release(measured=tried[2:3]).learnt_most("release") is None
+
+
 def test_rows_trained_on_are_all_or_the_new_ones() -> None:
     with pytest.raises(ValueError, match="resnet10-w16 trained on 'old' rows"):
         measured(rows="old")

@@ -108,7 +108,7 @@ def test_pictures_are_embedded_with_what_they_show() -> None:
     made = {"reports/r0001/images.png": png(), "Rows that were chosen": png(3, 5)}
     found = read(render_report(report(), made)).by_id("images")
     assert [figure.text for figure in found.all("figcaption")] == [
-        "Images of this release, as published.",
+        "Images of this release, as published (of large ones, the middle).",
         "Rows that were chosen",
     ]
     for image, size in zip(found.all("img"), [("6", "4"), ("3", "5")], strict=True):

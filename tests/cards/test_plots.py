@@ -54,6 +54,27 @@ def test_a_large_image_is_shown_as_it_is(tmp_path: Path) -> None:
     assert np.array_equal(pixels(tmp_path / "sheet.png")[4:154, 4:204], large)
 
 
+def test_of_a_photograph_the_middle_is_shown(tmp_path: Path) -> None:
+    clean = image(0, 901, 1200)
+    protected = np.clip(clean, 8, 255)
+    protected_sheet([protected] * 16, tmp_path / "sheet.png")
+    sheet = pixels(tmp_path / "sheet.png")
+    middle = (slice(322, 578), slice(472, 728))
+    assert np.array_equal(tile(sheet, 1, 7, side=256), protected[middle])
+    assert sheet.shape == (4 + 2 * 260, 4 + 8 * 260, 3)
+    contact_sheet([clean], [protected], tmp_path / "compared.png")
+    compared = pixels(tmp_path / "compared.png")
+    assert np.array_equal(tile(compared, 0, 0, side=256, first=18), clean[middle])
+    assert np.array_equal(tile(compared, 0, 1, side=256, first=18), protected[middle])
+    moved = (protected[middle].astype(int) - clean[middle]) * 16 + 128
+    assert np.array_equal(tile(compared, 0, 2, side=256, first=18), moved.clip(0, 255))
+
+
+def test_images_of_two_sizes_are_not_compared(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no common middle"):
+        contact_sheet([image(0, 300, 300)], [image(0, 400, 400)], tmp_path / "sheet.png")
+
+
 def test_sizes_and_channels_may_be_mixed(tmp_path: Path) -> None:
     grey = image(1, 28, 28, channels=1)
     protected_sheet([image(0, 60, 40), grey, image(2, 3, 2)], tmp_path / "sheet.png")

@@ -4,6 +4,7 @@ split that has some."""
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from PIL import Image
 
 from release.plan import ReleasePlan
 
-TRAIN, TESTED = 48, 40
+TRAIN, ADDED, TESTED = 48, 24, 40
 ASKED = (
     *("--method", "random-noise", "--victim", "vgg-w16", "--victim-epochs", "1"),
     *("--workers", "1", "--json"),
@@ -72,6 +73,26 @@ def test_a_probe_on_labelled_rows_decides(run: Run, tables: Path, out: Path) -> 
     assert run("check", out).exit_code == 0
     again = ("--victim", "vgg-w16", "--epochs", "1", "--workers", "1", "--budget-minutes", "0")
     assert run("verify", out, "--clean", tables, *again).exit_code == 0
+
+
+def test_a_second_release_is_listed_with_the_figures_it_was_judged_by(
+    run: Run, tables: Path, out: Path, digits: Digits
+) -> None:
+    asked = ("push", tables, "--to", out, "--max-accuracy", "1", *ASKED)
+    assert run(*asked).exit_code == 0
+    pixels, _ = of_four(digits)
+    first = TRAIN + TESTED
+    added = tables / "data/train-1.parquet"
+    write_split(added, pixels[first : first + ADDED], np.full(ADDED, -1))
+    told = run(*asked, "--incremental-method", "random-noise")
+    assert told.exit_code == 0, told.output
+    assert json.loads(told.stdout)["release"] == "r0002"
+    assert (out / "reports/r0002/releases.png").exists()
+    card = (out / "README.md").read_text()
+    assert "not verified" not in card
+    assert len(re.findall(r"with simclr[^|]+clean twin", card)) == 3, "of all rows, and of new ones"
+    status = run("status", out).stdout
+    assert status.count("% with simclr") == 2
 
 
 def test_loose_pictures_are_tested_on_class_folders(

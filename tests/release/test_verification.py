@@ -165,6 +165,18 @@ def test_a_release_of_others_is_scored_on_its_own_test_split(
     assert (report["visibility"], report["verdict"]) == (None, None)
 
 
+def test_images_that_were_resized_are_not_compared_with_the_clean_ones(
+    run: Run, clean: Path, digits: Digits, tmp_path: Path
+) -> None:
+    pixels, labels = of_four(digits)
+    larger = pixels[:ROWS].repeat(2, axis=1).repeat(2, axis=2)
+    write_split(tmp_path / "resized/data/train-0.parquet", larger, labels[:ROWS])
+    asked = ("--clean", clean, "--countermeasure", "none", "--workdir", tmp_path / "work")
+    verify(run, tmp_path / "resized", *asked, *FAST)
+    assert (tmp_path / "work/report/images.png").exists()
+    assert not (tmp_path / "work/private/compared.png").exists()
+
+
 def test_only_releases_of_ours_get_a_line_on_their_card(
     run: Run, foreign: Path, tmp_path: Path
 ) -> None:
