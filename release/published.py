@@ -32,9 +32,9 @@ def local_copy(name: str) -> Path:
     return copy_of(_target(name))
 
 
-def copy_of(target: Target) -> Path:
-    """A folder with everything that readers of the target see: for one on the Hub, in their
-    cache."""
+def copy_of(target: Target, patience: float = 600.0) -> Path:
+    """A folder with everything that readers of the target see: for one on the Hub, which is waited
+    for up to `patience` seconds, in their cache."""
     if not target.is_hub:
         return Path(target.name)
     from huggingface_hub import snapshot_download
@@ -42,7 +42,7 @@ def copy_of(target: Target) -> Path:
     from release.hub import KIND, HubRepo
 
     head = target.published().head
-    repo = HubRepo(target.name)
+    repo = HubRepo(target.name, patience=patience)
     return Path(repo.ask(lambda: snapshot_download(target.name, repo_type=KIND, revision=head)))
 
 
