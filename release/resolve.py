@@ -143,7 +143,7 @@ def _plan(found: _Found, step: Increment | None) -> ReleasePlan:
         rows_per_shard=options.rows_per_shard or _rows_per_shard(rows),
         batch_size=_batch_size(net_size),
         license=options.license or source.license,
-        show_rows=_show_rows(options.show_rows, rows),
+        show_rows=_show_rows(options.show_rows, rows, found.chain.next_row),
         verify=options.verify,
         victims=choices.victims(options.victim, preset),
         countermeasures=_countermeasures(options, source, found.tested),
@@ -352,12 +352,15 @@ def _batch_size(net_size: int) -> int:
     return max(16, 512 * 32 * 32 // (net_size * net_size))
 
 
-def _show_rows(text: str | None, rows: Survey) -> list[int]:
-    try:
-        shown = [int(part) for part in text.split(",")] if text else []
-    except ValueError:
-        raise InputError(f"--show-rows takes row numbers such as 3,14, not {text!r}") from None
+def _show_rows(text: str | None, rows: Survey, first_row: int) -> list[int]:
+    """The chosen rows, numbered as in the dataset, that are among those of this release, counted
+    from its first; what earlier releases show was chosen then."""
+    chosen = choices.row_numbers("--show-rows", text)
+    shown = [row - first_row for row in chosen if row >= first_row]
     for row in shown:
-        if not 0 <= row < len(rows) or not rows.good[row]:
-            raise InputError(f"--show-rows: row {row} is not released (rows 0 to {len(rows) - 1})")
+        if row >= len(rows) or not rows.good[row]:
+            raise InputError(
+                f"--show-rows: row {first_row + row} is not released (rows {first_row} to "
+                f"{first_row + len(rows) - 1})"
+            )
     return shown

@@ -42,4 +42,8 @@ def _of_first(options: ReleaseOptions, chain: Chain) -> list[str]:
     found = [f"{name} for added rows, which keep that of {first.release}" for name in kept]
     if options.fit_rows is not None:
         found.append("--fit-rows for added rows, whose method is fitted on --fit-share")
+    shown = choices.row_numbers("--show-rows", options.show_rows)
+    earlier = ",".join(str(row) for row in shown if row < chain.next_row)
+    if earlier:
+        found.append(f"--show-rows {earlier} for rows of earlier releases")
     return found
