@@ -16,11 +16,12 @@ from release.increment import Increment
 from release.options import ReleaseOptions
 from release.plan import ReleasePlan
 from release.publish import Target, target_of
+from release.published import demand_for_everybody
 from release.shards import default_rows_per_shard
 from release.source import Source, known_split, open_source, protected_split, test_split_of
 from release.survey import Survey, survey
 from release.terminal import Terminal
-from release.unused import without_effect
+from release.unused import of_settings, without_effect
 from release.vault import Vault
 from release.workdir import Workdir, default_workdir, kept_seed, typed_seed
 
@@ -45,6 +46,8 @@ def resolve(options: ReleaseOptions, workdir: Workdir, terminal: Terminal) -> Re
     vault = places.vault_of(options, target, terminal)
     published = target.published()
     chain = Chain.of(published.releases, target.name)
+    if options.public:
+        demand_for_everybody(target, chain, published.head)
     unused = without_effect(options, chain)
     if chain.manifests:
         options = increment.continued(options, chain)
@@ -79,6 +82,9 @@ def resolve(options: ReleaseOptions, workdir: Workdir, terminal: Terminal) -> Re
     if step is None:
         # A pull request that was merged, or a run that was killed, left no tag.
         target.name_releases([manifest.release for manifest in chain.manifests])
+        idle = of_settings(options, target.name)
+        if idle:
+            terminal.line(f"without effect where nothing is new: {', '.join(idle)}")
         return None
     return _plan(found, step)
 
@@ -137,7 +143,7 @@ def _plan(found: _Found, step: Increment | None) -> ReleasePlan:
         fit_rows=_fit_rows(found, net_size),
         fit_share=1.0 if step is None else choices.share("--fit-share", options.fit_share),
         seed=found.seed,
-        typed_seed=options.seed is not None,
+        typed_seed=options.seed is not None or found.chain.typed_seed,
         formats=choices.formats(options.format or "parquet"),
         encoding=choices.one_of("--encoding", options.encoding, ("png", "webp")),
         rows_per_shard=options.rows_per_shard or _rows_per_shard(rows),

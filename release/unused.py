@@ -16,6 +16,17 @@ def without_effect(options: ReleaseOptions, chain: Chain) -> list[str]:
     return [*_of_verification(options), *(_of_first(options, chain) if chain.manifests else ())]
 
 
+def of_settings(options: ReleaseOptions, target: str) -> list[str]:
+    """The options that only a new release brings about, each with what does the same without."""
+    found = (
+        [f"--public (see `protect-release publish {target} --public`)"] if options.public else []
+    )
+    if options.gated is not None:
+        settings = f"hf repos settings {target} --gated {options.gated} --repo-type dataset"
+        found.append(f"--gated (see `{settings}`)")
+    return found
+
+
 def _of_verification(options: ReleaseOptions) -> list[str]:
     if options.verify:
         return []
