@@ -77,6 +77,11 @@ class Chain:
         """The rows that readers get."""
         return sum(manifest.num_rows for manifest in self.manifests)
 
+    @property
+    def typed_seed(self) -> bool:
+        """Whether the seed of its rows, which those of later releases share, was ever typed."""
+        return any(manifest.plan.get("typed_seed", False) for manifest in self.manifests)
+
     def before(self, release: str) -> Chain:
         """The releases before the one of this name."""
         count = sum(manifest.release < release for manifest in self.manifests)

@@ -36,6 +36,17 @@ def formats(text: str) -> list[Format]:
     return [one_of("--format", part, ("parquet", "webdataset")) for part in dict.fromkeys(parts)]
 
 
+def row_numbers(option: str, text: str | None) -> list[int]:
+    """Numbers of rows, such as 3,14."""
+    try:
+        rows = [int(part) for part in text.split(",")] if text else []
+    except ValueError:
+        rows = [-1]
+    if any(row < 0 for row in rows):
+        raise InputError(f"{option} takes row numbers such as 3,14, not {text!r}")
+    return rows
+
+
 def preset(asked: str | None) -> Preset:
     """The preset: the papers' figures where there is a GPU, unless said otherwise."""
     if asked is None:

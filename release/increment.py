@@ -62,7 +62,8 @@ def find(
         tell(f"{len(removed)} published rows are no longer in the source: {shown}; they stay")
     if not len(compared.new):
         return None
-    name = f"{split}-{_digest(compared.new)}"
+    # By what the rows are, too: a damaged file that was mended stands where it stood.
+    name = f"{split}-{_digest(compared.new, survey.digests[compared.new])}"
     folder = workdir.survey(name)
     if not folder.exists():
         restrict(survey, compared.new, folder)
@@ -219,5 +220,8 @@ def _numbered(new: np.ndarray, rows: Survey, first_row: int) -> np.ndarray:
     return np.stack([new[places], first_row + places], axis=1)
 
 
-def _digest(values: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(values, dtype=np.int64).tobytes()).hexdigest()[:24]
+def _digest(*arrays: np.ndarray) -> str:
+    found = hashlib.sha256()
+    for values in arrays:
+        found.update(np.ascontiguousarray(values).tobytes())
+    return found.hexdigest()[:24]

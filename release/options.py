@@ -211,7 +211,11 @@ class ReleaseOptions:
     ] = None
     show_rows: Annotated[
         str | None,
-        option(help="Rows whose clean image the card may show: 3,14,15.", panel=SHARDS),
+        option(
+            help="Rows whose clean image the card may show, numbered as in the dataset: 3,14,15; "
+            "where they are in an earlier release, without effect.",
+            panel=SHARDS,
+        ),
     ] = None
 
     victim: Annotated[

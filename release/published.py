@@ -32,9 +32,9 @@ def local_copy(name: str) -> Path:
     return copy_of(_target(name))
 
 
-def copy_of(target: Target) -> Path:
-    """A folder with everything that readers of the target see: for one on the Hub, in their
-    cache."""
+def copy_of(target: Target, patience: float = 600.0) -> Path:
+    """A folder with everything that readers of the target see: for one on the Hub, which is waited
+    for up to `patience` seconds, in their cache."""
     if not target.is_hub:
         return Path(target.name)
     from huggingface_hub import snapshot_download
@@ -42,7 +42,7 @@ def copy_of(target: Target) -> Path:
     from release.hub import KIND, HubRepo
 
     head = target.published().head
-    repo = HubRepo(target.name)
+    repo = HubRepo(target.name, patience=patience)
     return Path(repo.ask(lambda: snapshot_download(target.name, repo_type=KIND, revision=head)))
 
 
@@ -52,17 +52,22 @@ def open_to_everybody(name: str) -> None:
     target = _target(name)
     if not target.is_hub:
         raise InputError(f"{name} is a folder: only a dataset on the Hub can be made public")
-    published = target.published()
-    for manifest in chain_of(name).manifests:
-        path = report_path(manifest.release)
-        flags = json.loads(target.read(path, published.head))["flags"]
+    demand_for_everybody(target, chain_of(name), target.published().head)
+    target.open_to_everybody()
+
+
+def demand_for_everybody(target: Target, chain: Chain, head: str | None) -> None:
+    """InputError where a release of the chain, which the target has at `head`, was not verified, or
+    has what nobody should be shown."""
+    for manifest in chain.manifests:
+        flags = json.loads(target.read(report_path(manifest.release), head))["flags"]
         reasons = [_KEPT_PRIVATE[flag["id"]] for flag in flags if flag["id"] in _KEPT_PRIVATE]
         if reasons:
             raise InputError(
-                f"release {manifest.release} of {name} stays private, since {reasons[0]}: make a "
-                "release without that under another name"
+                f"release {manifest.release} of {target.name} is not for everybody, since "
+                f"{reasons[0]}: leave it private, without --public, or make a release without that "
+                "under another name"
             )
-    target.open_to_everybody()
 
 
 def _target(name: str) -> Target:

@@ -16,11 +16,12 @@ from release.increment import Increment
 from release.options import ReleaseOptions
 from release.plan import ReleasePlan
 from release.publish import Target, target_of
+from release.published import demand_for_everybody
 from release.shards import default_rows_per_shard
 from release.source import Source, known_split, open_source, protected_split, test_split_of
 from release.survey import Survey, survey
 from release.terminal import Terminal
-from release.unused import without_effect
+from release.unused import of_settings, without_effect
 from release.vault import Vault
 from release.workdir import Workdir, default_workdir, kept_seed, typed_seed
 
@@ -51,6 +52,8 @@ def resolve(options: ReleaseOptions, workdir: Workdir, terminal: Terminal) -> Re
     vault = places.vault_of(options, target, terminal)
     published = target.published()
     chain = Chain.of(published.releases, target.name)
+    if options.public:
+        demand_for_everybody(target, chain, published.head)
     unused = without_effect(options, chain)
     if chain.manifests:
         options = increment.continued(options, chain)
@@ -85,6 +88,9 @@ def resolve(options: ReleaseOptions, workdir: Workdir, terminal: Terminal) -> Re
     if step is None:
         # A pull request that was merged, or a run that was killed, left no tag.
         target.name_releases([manifest.release for manifest in chain.manifests])
+        idle = of_settings(options, target.name)
+        if idle:
+            terminal.line(f"without effect where nothing is new: {', '.join(idle)}")
         return None
     return _plan(found, step)
 
@@ -143,13 +149,13 @@ def _plan(found: _Found, step: Increment | None) -> ReleasePlan:
         fit_rows=_fit_rows(found, net_size),
         fit_share=1.0 if step is None else choices.share("--fit-share", options.fit_share),
         seed=found.seed,
-        typed_seed=options.seed is not None,
+        typed_seed=options.seed is not None or found.chain.typed_seed,
         formats=choices.formats(options.format or "parquet"),
         encoding=choices.one_of("--encoding", options.encoding, ("png", "webp")),
         rows_per_shard=options.rows_per_shard or _rows_per_shard(rows),
         batch_size=_batch_size(net_size),
         license=options.license or source.license,
-        show_rows=_show_rows(options.show_rows, rows),
+        show_rows=_show_rows(options.show_rows, rows, found.chain.next_row),
         verify=options.verify,
         victims=choices.victims(options.victim, preset),
         countermeasures=_countermeasures(options, source, found.tested),
@@ -358,12 +364,15 @@ def _batch_size(net_size: int) -> int:
     return max(16, 512 * 32 * 32 // (net_size * net_size))
 
 
-def _show_rows(text: str | None, rows: Survey) -> list[int]:
-    try:
-        shown = [int(part) for part in text.split(",")] if text else []
-    except ValueError:
-        raise InputError(f"--show-rows takes row numbers such as 3,14, not {text!r}") from None
+def _show_rows(text: str | None, rows: Survey, first_row: int) -> list[int]:
+    """The chosen rows, numbered as in the dataset, that are among those of this release, counted
+    from its first; what earlier releases show was chosen then."""
+    chosen = choices.row_numbers("--show-rows", text)
+    shown = [row - first_row for row in chosen if row >= first_row]
     for row in shown:
-        if not 0 <= row < len(rows) or not rows.good[row]:
-            raise InputError(f"--show-rows: row {row} is not released (rows 0 to {len(rows) - 1})")
+        if row >= len(rows) or not rows.good[row]:
+            raise InputError(
+                f"--show-rows: row {first_row + row} is not released (rows {first_row} to "
+                f"{first_row + len(rows) - 1})"
+            )
     return shown

@@ -16,6 +16,17 @@ def without_effect(options: ReleaseOptions, chain: Chain) -> list[str]:
     return [*_of_verification(options), *(_of_first(options, chain) if chain.manifests else ())]
 
 
+def of_settings(options: ReleaseOptions, target: str) -> list[str]:
+    """The options that only a new release brings about, each with what does the same without."""
+    found = (
+        [f"--public (see `protect-release publish {target} --public`)"] if options.public else []
+    )
+    if options.gated is not None:
+        settings = f"hf repos settings {target} --gated {options.gated} --repo-type dataset"
+        found.append(f"--gated (see `{settings}`)")
+    return found
+
+
 def _of_verification(options: ReleaseOptions) -> list[str]:
     if options.verify:
         return []
@@ -42,4 +53,8 @@ def _of_first(options: ReleaseOptions, chain: Chain) -> list[str]:
     found = [f"{name} for added rows, which keep that of {first.release}" for name in kept]
     if options.fit_rows is not None:
         found.append("--fit-rows for added rows, whose method is fitted on --fit-share")
+    shown = choices.row_numbers("--show-rows", options.show_rows)
+    earlier = ",".join(str(row) for row in shown if row < chain.next_row)
+    if earlier:
+        found.append(f"--show-rows {earlier} for rows of earlier releases")
     return found

@@ -88,7 +88,7 @@ class _Found:
 
 def _find(options: VerifyOptions, release: str, workdir: Workdir, terminal: Terminal) -> _Found:
     target = target_of(release, release, patience=options.hub_patience)
-    folder = copy_of(target)
+    folder = copy_of(target, options.hub_patience)
     chain = _whole_chain(folder, release, terminal)
     if options.publish and not chain.manifests:
         raise InputError(

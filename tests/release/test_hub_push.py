@@ -160,6 +160,26 @@ def test_what_was_not_verified_is_not_opened_to_everybody(run: Run, pushed: Push
     assert pushed.hub.repo(TARGET).private
 
 
+def test_what_was_not_verified_is_not_opened_by_a_later_push(run: Run, pushed: Pushed) -> None:
+    result = run(*pushed.arguments, "--public", "--verify")
+    assert result.exit_code == 2
+    assert f"r0001 of {TARGET} is not for everybody, since it was never verified" in result.stderr
+    assert pushed.hub.repo(TARGET).private
+
+
+def test_settings_that_wait_for_a_new_release_are_named(
+    run: Run, pushed: Pushed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("release.published._KEPT_PRIVATE", {})  # as if both had been verified
+    result = run(*pushed.arguments, "--public", "--verify", "--gated", "auto")
+    assert (result.exit_code, json.loads(result.stdout)) == (0, {"changed": False})
+    told = next(line for line in result.stderr.splitlines() if "nothing is new" in line)
+    assert f"--public (see `protect-release publish {TARGET} --public`)" in told
+    assert f"--gated (see `hf repos settings {TARGET} --gated auto" in told
+    repo = pushed.hub.repo(TARGET)
+    assert (repo.private, repo.gated) == (True, False)
+
+
 def test_no_secret_is_public(pushed: Pushed) -> None:
     """Everything that readers of the target can get, and all that the command said, holds neither
     seed nor key, token, path, pin, nor the digest of a clean image or what the state holds."""

@@ -237,6 +237,34 @@ def _add_rows(source: Path, digits: tuple[np.ndarray, np.ndarray], rows: slice) 
     write_split(source / f"data/train-{rows.start}.parquet", pixels[rows], labels[rows])
 
 
+def test_a_damaged_file_that_is_mended_where_it_lies_is_read_anew(
+    run: Run, grown: Grown, digits: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    source, arguments = _copied(grown, tmp_path)
+    asked = ("plan", *arguments[1:], "--workdir", tmp_path / "work", "--max-bad", "5%")
+    _add_rows(source, digits, slice(240, 250))
+    path = source / "data/train-240.parquet"
+    whole = path.read_bytes()
+    _damage(path)
+    damaged = run(*asked)
+    assert damaged.exit_code == 4
+    assert "1 of 10 rows" in damaged.stderr
+    path.write_bytes(whole)
+    mended = run(*asked, "--json")
+    assert mended.exit_code == 0, mended.stderr
+    assert json.loads(mended.stdout)["num_rows"] == 10
+
+
+def _damage(path: Path) -> None:
+    """The last image of a Parquet file can no longer be decoded."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    rows = table.to_pylist()
+    rows[-1]["image"]["bytes"] = rows[-1]["image"]["bytes"][:60]
+    pq.write_table(type(table).from_pylist(rows, schema=table.schema), path)
+
+
 @pytest.mark.slow
 def test_a_default_method_that_does_not_hold_gives_way_to_the_datasets_own(
     run: Run, grown: Grown, digits: tuple[np.ndarray, np.ndarray], tmp_path: Path

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clean_data import Run
+from clean_data import Run, write_split
 from PIL import Image
 
 from release.images import decode
@@ -132,3 +132,28 @@ def test_chosen_rows_may_be_shown_clean(run: Run, small: Path, tmp_path: Path) -
     assert shown.exit_code == 0, shown.stderr
     assert (tmp_path / "out/reports/r0001/shown.png").is_file()
     assert "rows 5, 2" in (tmp_path / "out/README.md").read_text()
+
+
+def test_the_same_command_shows_no_clean_image_of_the_rows_that_are_new(
+    run: Run, digits: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    """Rows are numbered as in the dataset, so that what was said for the first release says
+    nothing of those that follow."""
+    pixels, labels = (values[digits[1] < 4] for values in digits)
+    options = ("--method", "random-noise", "--incremental-method", "random-noise", "--no-verify")
+    pushed = ("push", tmp_path / "clean", "--to", tmp_path / "out", "--workdir", tmp_path / "w")
+
+    def push(rows: slice, chosen: str) -> str:
+        path = tmp_path / f"clean/data/train-{rows.start}.parquet"
+        write_split(path, pixels[rows], labels[rows])
+        result = run(*pushed, *options, "--show-rows", chosen)
+        assert result.exit_code == 0, result.stderr
+        return str(result.stderr)
+
+    assert "without effect" not in push(slice(0, 24), "10")
+    assert "without effect here: --show-rows 10 for rows of earlier" in push(slice(24, 40), "10")
+    push(slice(40, 45), "10,43")
+    told = [path.parent.name for path in sorted((tmp_path / "out/reports").glob("*/shown.png"))]
+    assert told == ["r0001", "r0003"]
+    assert json.loads((tmp_path / "w/plan.json").read_text())["show_rows"] == [3]
+    assert "the original of rows 43 beside" in (tmp_path / "out/README.md").read_text()

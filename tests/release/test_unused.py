@@ -19,7 +19,7 @@ FIRST: Any = SimpleNamespace(
     budget="linf:8",
     plan={"preset": "quick", "settings": {"steps": "3"}, "net_size": 32},
 )
-GROWN: Any = SimpleNamespace(manifests=(FIRST,))
+GROWN: Any = SimpleNamespace(manifests=(FIRST,), next_row=40)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,9 @@ GROWN: Any = SimpleNamespace(manifests=(FIRST,))
             [f"--{name} for added rows, which keep" for name in ("preset", "set", "net-size")],
         ),
         ({"fit_rows": 9}, GROWN, ["--fit-rows for added rows, whose method is fitted on"]),
+        ({"show_rows": "3,39"}, Chain(), []),
+        ({"show_rows": "40,55"}, GROWN, []),
+        ({"show_rows": "3,40,39"}, GROWN, ["--show-rows 3,39 for rows of earlier releases"]),
         ({"budget": "linf:4"}, GROWN, []),
         ({"budget": "linf:8", "incremental_method": "sep-fa-mi"}, GROWN, []),
         ({"budget": "linf:4", "incremental_method": "sep-fa-mi"}, GROWN, ["--budget for added"]),

@@ -354,6 +354,18 @@ def test_a_release_on_the_hub_is_verified_and_gets_one_commit(
     assert sum(path.startswith("reports/verified-") for path in paths) == 3
 
 
+def test_the_hub_is_waited_for_as_long_as_was_asked(
+    hub: Hub, run: Run, digits: Digits, tmp_path: Path
+) -> None:
+    """The copy of the release leaves the limits of this process as they are."""
+    from release.hub_client import source_patience
+
+    put_rows(hub, TARGET, "data/train-0.parquet", digits, slice(0, 8), tmp_path)
+    asked = (TARGET, "--workdir", tmp_path / "work", "--split", "trian", "--hub-patience", "1.5")
+    assert "no split 'trian'" in verify(run, *asked, code=2)
+    assert source_patience() == 1.5
+
+
 @pytest.fixture
 def unlabelled(clean: Path, tmp_path: Path) -> Path:
     """The images of the clean dataset without their labels."""
