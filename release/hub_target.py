@@ -321,14 +321,22 @@ class HubTarget:
         return True
 
     def name_releases(self, releases: Sequence[str]) -> None:
-        """Tags those that have none: a merged pull request, or a run that was killed too soon."""
+        """Tags those that have none: a merged pull request, or a run that was killed too soon. Who
+        proposes may not be allowed to, and leaves it to whoever publishes next."""
+        if not releases:
+            return
         refs = self._repo.ask(lambda: self._repo.api.list_repo_refs(self.name, repo_type=KIND))
         tagged = {tag.name for tag in refs.tags}
         head = self._repo.head()
         for release in releases:
             if head is not None and self._tag_name(release) not in tagged:
                 commit = self._repo.last_change(manifest_path(release), head)
-                self._tag(release, commit)
+                try:
+                    self._tag(release, commit)
+                except HubRefused:
+                    if not self._create_pr:
+                        raise
+                    return
 
     def open_to_everybody(self) -> None:
         self._repo.set_visible()

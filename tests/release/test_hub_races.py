@@ -136,7 +136,9 @@ def test_a_run_that_is_killed_is_gone_on_with(
     assert len(ledger) == 1
 
 
-def test_a_pull_request_is_opened_for_review(hub: Hub, source: str, push: Any) -> None:
+def test_a_pull_request_is_opened_for_review(
+    hub: Hub, source: str, push: Any, digits: Digits, tmp_path: Path
+) -> None:
     hub.repo(SOURCE).private = False
     told = push("--create-pr", "--source-is-public")
     assert told["published"].endswith("/discussions/1")
@@ -148,9 +150,14 @@ def test_a_pull_request_is_opened_for_review(hub: Hub, source: str, push: Any) -
     assert not [path for path in repo.files("main") if path.startswith("data/")]
     assert released_rows(hub, TARGET, "refs/pr/1") == 40
     HfApi().merge_pull_request(TARGET, 1, repo_type="dataset")
+    merged = repo.branches["main"]
     again = push("--incremental-method", "random-noise", "--source-is-public")
     assert again == {"changed": False}
-    assert list(repo.tags) == ["r0001"]
+    assert repo.tags == {"r0001": merged}
+    repo.tags.clear()  # as where new rows were there before another push
+    _add(hub, digits, tmp_path, slice(40, 50))
+    assert push("--incremental-method", "random-noise", "--source-is-public")["rows"] == 10
+    assert repo.tags == {"r0001": merged, "r0002": repo.branches["main"]}
     assert released_rows(hub, TARGET, "r0001") == 40
 
 

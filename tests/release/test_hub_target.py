@@ -213,6 +213,20 @@ def test_whoever_may_read_may_propose(
     assert hub.repo(NAME).files() == [".gitattributes"]
 
 
+def test_whoever_may_only_propose_leaves_tags_to_others(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _publish(_target(), tmp_path, "r0001")
+    hub.repo(NAME).private = False
+    hub.repo(NAME).tags.clear()
+    hub.add_user("bob", "hf_bob")
+    monkeypatch.setenv("HF_TOKEN", "hf_bob")
+    _target(create_pr=True).name_releases(["r0001"])
+    assert not hub.repo(NAME).tags
+    with pytest.raises(HubRefused):
+        _target().name_releases(["r0001"])
+
+
 @pytest.mark.parametrize("fault", ["503", "reset", "lose", "half"])
 def test_a_proposal_is_made_once(hub: Hub, tmp_path: Path, fault: str) -> None:
     hub.faults.fail("commit", fault)
