@@ -132,15 +132,38 @@ def test_the_report_is_added_to_the_release_which_stays_whole(run: Run, given: G
     assert run("check", given.release).exit_code == 0
 
 
+def published(release: Path) -> dict[str, bytes]:
+    """Every report of verifications that readers find, and the card."""
+    paths = [release / "README.md", *(release / "reports").glob("verified-*/*")]
+    return {str(path.relative_to(release)): path.read_bytes() for path in paths}
+
+
 def test_publishing_twice_on_a_day_changes_nothing(run: Run, given: Given) -> None:
-    before = (given.release / "README.md").read_text()
+    before = published(given.release)
     verify(
         run,
         *(given.release, "--clean", given.clean, "--workdir", given.workdir, *FAST, "--publish"),
         *("--countermeasure", "none", "--countermeasure", "renamed", "--analysis", "csd"),
         *("--delivered-as", "jpeg:90"),
     )
-    assert (given.release / "README.md").read_text() == before
+    assert published(given.release) == before
+
+
+def test_another_verification_on_the_same_day_stands_beside_the_first(
+    run: Run, given: Given, tmp_path: Path
+) -> None:
+    release = tmp_path / "release"
+    shutil.copytree(given.release, release)
+    before = published(release)
+    asked = (release, "--clean", given.clean, "--workdir", tmp_path / "work", *FAST)
+    verify(run, *asked, "--countermeasure", "none", "--publish")
+    after = published(release)
+    card, old = after.pop("README.md").decode(), before.pop("README.md").decode()
+    assert after.items() > before.items()
+    added = {Path(path).parent.name for path in after.keys() - before.keys()}
+    assert len(added) == 1
+    assert [line for line in old.splitlines() if line not in card.splitlines()] == []
+    assert f"reports/{added.pop()}/report.html" in card
 
 
 @pytest.fixture
