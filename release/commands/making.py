@@ -158,6 +158,6 @@ def _say_unchanged(pipeline: Pipeline) -> None:
 def _forecast(pipeline: Pipeline, made: ReleasePlan) -> None:
     from release.forecast import forecast, forecast_table
 
-    expected = forecast(made, pipeline.workdir)
+    expected = forecast(made, pipeline.workdir, fitted=pipeline.is_fitted(made))
     pipeline.terminal.table(forecast_table(expected))
     pipeline.terminal.json(expected)
