@@ -23,6 +23,7 @@ PLAN = VerificationPlan(
     source={"pin": "a"},
     split="train",
     clean={"pin": "b"},
+    pairs="c",
     clean_split="train",
     test_source={"pin": "b"},
     test_split="test",
