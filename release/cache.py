@@ -50,21 +50,23 @@ def build(
     delivered: Delivery = _AS_IT_IS,
     progress: Progress = lambda done, total: None,
 ) -> PixelSplit:
-    """The split over `rows` (ascending, good in the survey) is in `folder`, which appears whole.
+    """The split over `rows` (each once, good in the survey) is in `folder`, which appears whole.
 
-    Rows are known by `numbers` (ascending) where given, else by their place in the source; each
-    image is `delivered` before it is resized. Pixels are (N,C,net_size,net_size), rounded to 8 bit;
-    C is 1 where every chosen image has one channel, else 3. InputError where the source is no
-    longer what was surveyed, StorageError where the disk is full.
+    Rows are ascending, and known by their place in the source, unless `numbers` (ascending) are
+    given; each image is `delivered` before it is resized. Pixels are (N,C,net_size,net_size),
+    rounded to 8 bit; C is 1 where every chosen image has one channel, else 3. InputError where the
+    source is no longer what was surveyed, StorageError where the disk is full.
     """
     chosen = np.asarray(rows, dtype=np.int64)
     channels = int(survey.sizes[chosen, 0].max(initial=1))
     with whole_folder(folder, "make room, or lower --fit-rows") as making:
         small = partial(_resized, channels=channels, net_size=net_size, delivered=delivered)
         pixels = create(making / "pixels.npy", np.uint8, (len(chosen), channels, *[net_size] * 2))
-        for at, image in enumerate(in_order(small, _chosen(source, split, chosen), ahead=32)):
-            pixels[at] = image
-            progress(at + 1, len(chosen))
+        places = np.argsort(chosen)
+        read = _chosen(source, split, chosen[places])
+        for done, image in enumerate(in_order(small, read, ahead=32)):
+            pixels[places[done]] = image
+            progress(done + 1, len(chosen))
         pixels.flush()
         np.save(making / "rows.npy", chosen if numbers is None else numbers)
         if source.label_column is not None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from evaluation.trial import Rows
     from release.plan import ReleasePlan
 
 _SAMPLE_ROWS = 64
@@ -32,8 +33,8 @@ _CALIBRATION_SECONDS = 2.0
 _STAGES = ("fit", "craft", "verify")
 
 
-def forecast(plan: ReleasePlan, workdir: Workdir) -> dict[str, Any]:
-    """Rows, bytes, gradient passes an image, and seconds by stage.
+def forecast(plan: ReleasePlan, workdir: Workdir, *, fitted: bool = False) -> dict[str, Any]:
+    """Rows, bytes, gradient passes an image, and seconds by stage; fitted: the State is there.
 
     Rates are those of a few seconds of training and crafting with the plan's nets on this machine,
     in a rank of its own; bytes those of the first rows under random noise of the whole budget.
@@ -47,7 +48,7 @@ def forecast(plan: ReleasePlan, workdir: Workdir) -> dict[str, Any]:
         "test_rows": plan.test_rows,
         "bytes": round(_bytes_per_row(plan, workdir) * plan.num_rows * len(plan.formats)),
         "passes": plan.configured().passes,
-        "seconds": _seconds(plan, rates),
+        "seconds": _seconds(plan, rates, fitted=fitted),
     }
 
 
@@ -136,14 +137,15 @@ def _rate(work: Callable[[], object]) -> float:
     return runs * _SAMPLE_ROWS / (time.perf_counter() - began)
 
 
-def _seconds(plan: ReleasePlan, rates: dict[str, Any]) -> dict[str, float]:
+def _seconds(plan: ReleasePlan, rates: dict[str, Any], *, fitted: bool) -> dict[str, float]:
     method = plan.configured()
     seconds = dict.fromkeys(_STAGES, 0.0)
     if method.surrogates:
         speed = harmonic_mean(rates["train"][net] for net in method.surrogates)
         speed *= plan.fit_workers * plan.fit_threads
-        # On a share of the rows a net takes as many steps as it would on all of them.
-        seconds["fit"] = method.fit_epochs * plan.fit_rows / plan.fit_share / speed
+        if not fitted:
+            # On a share of the rows a net takes as many steps as it would on all of them.
+            seconds["fit"] = method.fit_epochs * plan.fit_rows / plan.fit_share / speed
         seconds["craft"] = plan.num_rows * method.passes / (rates["craft"] * plan.workers)
     if plan.verify:
         seconds["verify"] = _verify_seconds(plan, rates["train"])
@@ -157,13 +159,21 @@ def _verify_seconds(plan: ReleasePlan, rates: dict[str, float]) -> float:
     from evaluation.verify import curve_rows
     from evaluation.victims import victim
 
-    scored = curve_rows(plan.fit_rows, plan.test_rows)
     work = 0.0
     for spec in plan.trials():
-        slower = parse(spec.countermeasure).cost
-        images = spec.recipe.epochs * (slower * plan.fit_rows + scored / 3) + plan.test_rows / 3
+        slower, rows = parse(spec.countermeasure).cost, _training_rows(plan, spec.rows)
+        scored = curve_rows(rows, plan.test_rows)
+        images = spec.recipe.epochs * (slower * rows + scored / 3) + plan.test_rows / 3
         work += images / rates[victim(spec.victim).net]
     return work / min(plan.workers, max(1, len(plan.trials())))
+
+
+def _training_rows(plan: ReleasePlan, rows: Rows) -> int:
+    """How many rows a victim trains on: of a first release those that fit does too, of an increment
+    the new ones, alone or with those published before."""
+    if not plan.is_increment:
+        return plan.fit_rows
+    return plan.num_rows if rows == "new" else plan.old_rows + plan.num_rows
 
 
 def _bytes_per_row(plan: ReleasePlan, workdir: Workdir) -> float:

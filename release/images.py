@@ -29,6 +29,9 @@ _UNREADABLE = (
 _MODE_NAMES = {"1": "1-bit", "P": "palette", "PA": "palette", "LA": "alpha", "La": "alpha"}
 _MODE_NAMES |= {"RGBA": "alpha", "RGBa": "alpha"}
 
+THUMB = 16
+"""Side in pixels of a thumbnail."""
+
 
 class BadImage(ValueError):
     """These bytes are no image that can be protected; the message is the reason."""
@@ -65,6 +68,14 @@ def decode(data: bytes) -> Decoded:
         raise BadImage("too many pixels (a decompression bomb)") from None
     except _UNREADABLE as error:
         raise BadImage(f"unreadable: {str(error)[:80] or type(error).__name__}") from None
+
+
+def thumbnail(pixels: np.ndarray) -> np.ndarray:
+    """(THUMB,THUMB,3) uint8: what pixels (H,W,C) uint8 look like, each value the mean over a part
+    of the image."""
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    small = image.resize((THUMB, THUMB), Image.Resampling.BOX)
+    return np.asarray(small.convert("RGB"))
 
 
 def _refuse_bomb(image: Image.Image) -> None:

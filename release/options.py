@@ -291,10 +291,23 @@ def as_parameters(kind: type[Options]) -> Callable[[Callable[..., None]], Callab
     return decorate
 
 
-def _parameter(kind: type, declared: Any) -> inspect.Parameter:
-    default = declared.default
+def changed(options: Any) -> list[str]:
+    """The options, as they are typed, that are not what they are by default."""
+    return [
+        f"--{each.name.strip('_').replace('_', '-')}"
+        for each in fields(options)
+        if getattr(options, each.name) != _default(each)
+    ]
+
+
+def _default(declared: Any) -> Any:
     if declared.default_factory is not MISSING:
-        default = declared.default_factory()
+        return declared.default_factory()
+    return declared.default
+
+
+def _parameter(kind: type, declared: Any) -> inspect.Parameter:
+    default = _default(declared)
     return inspect.Parameter(
         declared.name,
         inspect.Parameter.KEYWORD_ONLY,

@@ -75,9 +75,9 @@ class Pipeline:
     def fit(self, plan: ReleasePlan) -> None:
         """The State is on disk, and what crafting needs beside it."""
         folder = self.workdir.state(plan.fit_key())
-        if folder.exists() and not self._lacks_scratch(plan):
+        if self._is_here(plan):
             return
-        if plan.is_increment and self._places(plan).vault.has_state(plan.state_key()):
+        if self._is_kept(plan):
             self._places(plan).vault.load_state(plan.state_key(), folder)
             return
         if not plan.configured().has_fit:
@@ -88,6 +88,10 @@ class Pipeline:
         with self._timed("fit"):
             cache_clean(plan, self.workdir, plan.fit_part, self.terminal)
             self._ranks("fit", plan, plan.fit_workers, plan.fit_threads, "epochs")
+
+    def is_fitted(self, plan: ReleasePlan) -> bool:
+        """Whether fit would train nothing: the State is here, or kept since an earlier release."""
+        return self._is_here(plan) or self._is_kept(plan)
 
     def craft(self, plan: ReleasePlan) -> None:
         """Every shard is finished; those of a Hub target were sent ahead, as far as it answered."""
@@ -156,6 +160,13 @@ class Pipeline:
             f"{options.to} was changed {_RACES} times while this release was made: wait until "
             "nobody else publishes there, then run the same command again; nothing is lost"
         )
+
+    def _is_here(self, plan: ReleasePlan) -> bool:
+        folder = self.workdir.state(plan.fit_key())
+        return folder.exists() and not self._lacks_scratch(plan)
+
+    def _is_kept(self, plan: ReleasePlan) -> bool:
+        return plan.is_increment and self._places(plan).vault.has_state(plan.state_key())
 
     def _lacks_scratch(self, plan: ReleasePlan) -> bool:
         """Whether a first release's rows would be crafted without what fit left for them."""

@@ -5,6 +5,7 @@ without holding them:
 
     labels.npy (N,) int64, -1 where there is none     good.npy (N,) bool
     sizes.npy (N,3) int32: C, H, W, 0 where bad       digests.npy (N,32) uint8
+    thumbs.npy (N,16,16,3) uint8, 0 where bad: only where they are asked for
     survey.json   the key of the pass, bad rows with their reasons
 """
 
@@ -24,7 +25,7 @@ import pyarrow as pa
 from release.arrays import create, whole_folder
 from release.columns import check_kept_kind, check_kept_value
 from release.errors import InputError
-from release.images import BadImage, decode
+from release.images import THUMB, BadImage, decode, thumbnail
 from release.source import Row, Source
 from release.threads import in_order
 
@@ -41,6 +42,7 @@ class Survey:
     digests: np.ndarray
     good: np.ndarray
     bad: Sequence[tuple[int, str]]
+    thumbs: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.good)
@@ -82,7 +84,8 @@ class Survey:
     def load(cls, folder: Path) -> Survey:
         """The finished survey in `folder`, its arrays memory-mapped."""
         notes = json.loads((folder / "survey.json").read_text())
-        arrays = {n: np.load(folder / f"{n}.npy", mmap_mode="r") for n in _ARRAYS}
+        there = [name for name in _OF_EACH if (folder / f"{name}.npy").exists()]
+        arrays = {n: np.load(folder / f"{n}.npy", mmap_mode="r") for n in there}
         bad = [(int(row), str(reason)) for row, reason in notes["bad"]]
         return cls(**arrays, bad=bad)
 
@@ -93,6 +96,7 @@ _ARRAYS = {
     "digests": (np.uint8, (32,)),
     "good": (np.bool_, ()),
 }
+_OF_EACH = _ARRAYS | {"thumbs": (np.uint8, (THUMB, THUMB, 3))}
 
 
 def row_digest(row: Row) -> bytes:
@@ -106,21 +110,24 @@ def survey(
     folder: Path,
     *,
     limit: int | None = None,
+    thumbs: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> Survey:
-    """The survey of the split's first `limit` rows (all by default) is in `folder`.
+    """The survey of the split's first `limit` rows (all by default) is in `folder`, with thumbnails
+    where they are asked for.
 
     A survey that is there already, of the same source and rows, is loaded instead. Raises
     InputError where there is no row, or a kept column holds URLs, paths or long strings;
     StorageError where the disk is full.
     """
-    key = _key(source, split, limit)
+    key = _key(source, split, limit, thumbs)
     if _finished_key(folder) != key:
         total = source.num_rows(split)
         if total == 0:
             raise InputError(f"split {split!r} of {source.spec} has no rows: name another")
         with whole_folder(folder, "make room") as making:
-            found = _pass(source, split, making, min(limit or total, total), progress)
+            arrays = _OF_EACH if thumbs else _ARRAYS
+            found = _pass(source, split, making, min(limit or total, total), arrays, progress)
             notes = {"key": key, "bad": found.bad}
             (making / "survey.json").write_text(json.dumps(notes, indent=1))
     return Survey.load(folder)
@@ -140,8 +147,9 @@ def restrict(found: Survey, rows: np.ndarray, folder: Path) -> Survey:
     return Survey.load(folder)
 
 
-def _key(source: Source, split: str, limit: int | None) -> str:
+def _key(source: Source, split: str, limit: int | None, thumbs: bool) -> str:
     read = source.to_json() | {"split": split, "limit": limit, "version": _VERSION}
+    read |= {"thumbs": THUMB} if thumbs else {}
     return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()
 
 
@@ -150,19 +158,29 @@ def _finished_key(folder: Path) -> str | None:
     return str(json.loads(notes.read_text())["key"]) if notes.exists() else None
 
 
-def _pass(source: Source, split: str, folder: Path, total: int, progress: Progress) -> Survey:
-    """The survey of rows 0..total, its arrays written to `folder`."""
+def _pass(
+    source: Source,
+    split: str,
+    folder: Path,
+    total: int,
+    kinds: Mapping[str, tuple[type, tuple[int, ...]]],
+    progress: Progress,
+) -> Survey:
+    """The survey of rows 0..total, its arrays of these kinds written to `folder`."""
     arrays = {
         name: create(folder / f"{name}.npy", dtype, (total, *shape))
-        for name, (dtype, shape) in _ARRAYS.items()
+        for name, (dtype, shape) in kinds.items()
     }
     bad: list[tuple[int, str]] = []
     rows = source.rows(split, 0, total)
-    for seen in in_order(partial(_look, source, source.kept_kinds()), rows, threads=_threads()):
+    look = partial(_look, source, source.kept_kinds(), thumbs="thumbs" in kinds)
+    for seen in in_order(look, rows, threads=_threads()):
         at = seen.row
         arrays["labels"][at] = -1 if seen.label is None else seen.label
         arrays["digests"][at] = np.frombuffer(seen.digest, np.uint8)
         arrays["sizes"][at], arrays["good"][at] = seen.size, seen.reason is None
+        if seen.thumb is not None:
+            arrays["thumbs"][at] = seen.thumb
         if seen.reason is not None:
             bad.append((at, seen.reason))
         progress(at + 1, total)
@@ -178,9 +196,10 @@ class _Seen:
     digest: bytes
     size: tuple[int, int, int]
     reason: str | None
+    thumb: np.ndarray | None = None
 
 
-def _look(source: Source, kinds: Mapping[str, pa.DataType], row: Row) -> _Seen:
+def _look(source: Source, kinds: Mapping[str, pa.DataType], row: Row, *, thumbs: bool) -> _Seen:
     for name, value in row.kept.items():
         if name in kinds:
             check_kept_kind(name, value, kinds[name], row.number)
@@ -194,7 +213,8 @@ def _look(source: Source, kinds: Mapping[str, pa.DataType], row: Row) -> _Seen:
         return _Seen(row.number, label, digest, (0, 0, 0), str(problem))
     height, width, channels = decoded.pixels.shape
     size = (0, 0, 0) if reason else (channels, height, width)
-    return _Seen(row.number, label, digest, size, reason)
+    thumb = thumbnail(decoded.pixels) if thumbs and not reason else None
+    return _Seen(row.number, label, digest, size, reason, thumb)
 
 
 def _label_problem(source: Source, label: int | None) -> str | None:

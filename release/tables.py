@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from rich.table import Table
@@ -212,6 +213,21 @@ def summary(made: Made) -> dict[str, Any]:
         "trials": [_trial(trial) for trial in report.trials],
         "verdict": _verdict(made),
         "sentence": _sentence(made, released),
+    }
+
+
+def judged(made: Made, folder: Path) -> dict[str, Any]:
+    """What a verification before publication came to, its report being in `folder`, as one
+    object."""
+    verdict = made.report.verdict
+    return {
+        "release": made.plan.release,
+        "rows": made.plan.num_rows,
+        "trials": [_trial(trial) for trial in made.report.trials],
+        "verdict": _verdict(made),
+        "sentence": _verdict(made) if verdict is None else verdict.reason,
+        "flags": [flag.id for flag in made.report.flags],
+        "report": str(folder),
     }
 
 

@@ -20,8 +20,10 @@ from release.options import ReleaseOptions
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from evaluation.report import Report
     from release.pipeline import Pipeline
     from release.plan import ReleasePlan
+    from release.terminal import Terminal
 
 app = typer.Typer(
     name="protect-release",
@@ -90,8 +92,26 @@ def pipeline_of(options: ReleaseOptions, as_json: bool) -> Iterator[Pipeline | N
         yield pipeline
 
 
-def stage(workdir: str, as_json: bool, run: Callable[[Pipeline, ReleasePlan], object]) -> None:
-    """One stage of the release that is planned in this WORKDIR has run."""
+def tell_report(terminal: Terminal, report: Report) -> None:
+    """People see what victims came to, what analyses found, and every flag."""
+    from release.tables import trials_table
+
+    if report.trials:
+        terminal.table(trials_table(report))
+    for found in report.analyses.values():
+        terminal.result(found.sentence)
+    for flag in report.flags:
+        terminal.result(f"flag: {flag.text}")
+
+
+def stage(
+    workdir: str,
+    as_json: bool,
+    run: Callable[[Pipeline, ReleasePlan], object],
+    tell: Callable[[Pipeline], dict[str, Any]] = lambda pipeline: {},
+) -> None:
+    """One stage of the release that is planned in this WORKDIR has run; `tell` shows people what
+    it came to, and gives machines the same."""
     from release.pipeline import open_pipeline
     from release.plan import ReleasePlan
     from release.publish import HeadMoved
@@ -110,4 +130,5 @@ def stage(workdir: str, as_json: bool, run: Callable[[Pipeline, ReleasePlan], ob
                 f"{made.target} was changed since this release was planned: run "
                 f"`protect-release plan {made.source['spec']}` again, which keeps what is finished"
             ) from None
-        pipeline.terminal.json({"workdir": str(place.path), "seconds": place.seconds()})
+        told = tell(pipeline)
+        pipeline.terminal.json({"workdir": str(place.path), "seconds": place.seconds()} | told)

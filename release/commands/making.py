@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from release.commands.base import AsJson, WorkdirOption, command, pipeline_of, stage
+from release.commands.base import AsJson, WorkdirOption, command, pipeline_of, stage, tell_report
 from release.errors import InputError
 from release.options import ReleaseOptions, as_parameters
 
@@ -140,14 +140,11 @@ def preview(
 
 
 def _summarise(pipeline: Pipeline) -> None:
-    from release.tables import summary, trials_table
+    from release.tables import summary
 
     if pipeline.made is not None:
         terminal = pipeline.terminal
-        if pipeline.made.report.trials:
-            terminal.table(trials_table(pipeline.made.report))
-        for flag in pipeline.made.report.flags:
-            terminal.result(f"flag: {flag.text}")
+        tell_report(terminal, pipeline.made.report)
         found = summary(pipeline.made)
         terminal.result(found["sentence"])
         terminal.json(found)
@@ -161,6 +158,6 @@ def _say_unchanged(pipeline: Pipeline) -> None:
 def _forecast(pipeline: Pipeline, made: ReleasePlan) -> None:
     from release.forecast import forecast, forecast_table
 
-    expected = forecast(made, pipeline.workdir)
+    expected = forecast(made, pipeline.workdir, fitted=pipeline.is_fitted(made))
     pipeline.terminal.table(forecast_table(expected))
     pipeline.terminal.json(expected)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from release.commands.base import AsJson, command, pipeline_of, stage
+from release.commands.base import AsJson, command, pipeline_of, stage, tell_report
 from release.errors import InputError
-from release.options import ReleaseOptions, as_parameters
+from release.options import ReleaseOptions, as_parameters, changed
 from release.verification.options import VerifyOptions
 
 if TYPE_CHECKING:
+    from release.pipeline import Pipeline
     from release.terminal import Terminal
     from release.verification.verifier import Verified
 
@@ -26,9 +28,8 @@ def verify(options: VerifyOptions, *, as_json: AsJson = False) -> None:
     Example: protect-release verify org/flowers-protected --clean org/flowers --budget-minutes 60
     """
     if options.release is None:
-        if options.workdir is None:
-            raise InputError("verify takes a published RELEASE, or --workdir of a planned one")
-        stage(options.workdir, as_json, lambda pipeline, plan: pipeline.verify(plan))
+        workdir = _planned(options)
+        stage(workdir, as_json, lambda pipeline, plan: pipeline.verify(plan), _tell_planned)
         return
     from release.terminal import Terminal
     from release.verification.publishing import publish_verification
@@ -75,14 +76,36 @@ def compare(
         pipeline.terminal.json(found)
 
 
-def _tell_verified(terminal: Terminal, verified: Verified, published: str | None) -> None:
-    from release.tables import trials_table, verification
+def _planned(options: VerifyOptions) -> str:
+    """The WORKDIR of the planned release; InputError where none is named, or more is asked for than
+    its plan says already."""
+    if options.workdir is None:
+        raise InputError("verify takes a published RELEASE, or --workdir of a planned one")
+    ignored = changed(replace(options, workdir=None))
+    if ignored:
+        raise InputError(
+            f"a planned release is verified as its plan says, and {', '.join(ignored)} would "
+            "change nothing: name a published RELEASE, or leave them out and plan it anew with "
+            "what `protect-release plan` takes"
+        )
+    return options.workdir
 
-    terminal.table(trials_table(verified.report))
-    for found in verified.report.analyses.values():
-        terminal.result(found.sentence)
-    for flag in verified.report.flags:
-        terminal.result(f"flag: {flag.text}")
+
+def _tell_planned(pipeline: Pipeline) -> dict[str, Any]:
+    from release.tables import judged
+
+    assert pipeline.made is not None, "it was verified"
+    found = judged(pipeline.made, pipeline.workdir.report)
+    tell_report(pipeline.terminal, pipeline.made.report)
+    pipeline.terminal.result(found["sentence"])
+    pipeline.terminal.result(f"report: {pipeline.workdir.report / 'report.html'}")
+    return found
+
+
+def _tell_verified(terminal: Terminal, verified: Verified, published: str | None) -> None:
+    from release.tables import verification
+
+    tell_report(terminal, verified.report)
     told = verification(verified, published)
     terminal.result(told["sentence"])
     terminal.result(f"report: {published or verified.folder / 'report.html'}")

@@ -21,8 +21,10 @@ class VerificationPlan:
 
     release: what people call it; target: where its report can be added, as --to would name it;
     facts: what its manifest says of how it was made, empty for a release that is not ours; source
-    and clean: both datasets, as `Source.to_json` gives them (clean None: no twins); test_source:
-    which of them has the test split; surrogates: the nets that its method trained.
+    and clean: both datasets, as `Source.to_json` gives them (clean None: no twins); pairs: names
+    the array in WORKDIR of the released rows that victims train on and the clean row of each (None:
+    no clean rows); test_source: which of them has the test split; surrogates: the nets that its
+    method trained.
     """
 
     release: str
@@ -36,6 +38,7 @@ class VerificationPlan:
     source: dict[str, Any]
     split: str
     clean: dict[str, Any] | None
+    pairs: str | None
     clean_split: str
     test_source: dict[str, Any]
     test_split: str
@@ -68,7 +71,7 @@ class VerificationPlan:
     def data_key(self) -> str:
         """Names the rows that victims train on and are scored on."""
         released = [read_from(self.source), self.split]
-        clean = [read_from(self.clean), self.clean_split]
+        clean = [read_from(self.clean), self.clean_split, self.pairs]
         test = [read_from(self.test_source), self.test_split]
         shown = [self.rows, self.net_size, self.delivered_as]
         return digest_of([released, clean, test, *shown])

@@ -9,6 +9,7 @@ from cards.facts import Measured, Verification
 from cards.verified import add_verification
 from release import __version__
 from release.errors import HubRefused
+from release.manifest import digest
 from release.publish import CARD, HeadMoved, Published, target_of
 from release.verification.verifier import Verified
 from release.workdir import Workdir
@@ -39,7 +40,9 @@ def publish_verification(verified: Verified, workdir: Workdir) -> str:
 def _staged(verified: Verified, workdir: Workdir, after: Published) -> Path:
     """What is added, as readers will find it."""
     making, plan = workdir.path / "verification", verified.plan
-    folder = f"reports/verified-{plan.date}"
+    # By what it says: another report of the same day stands beside it, the same one adds nothing.
+    said = digest((workdir.report / "report.json").read_bytes())
+    folder = f"reports/verified-{plan.date}-{said[:8]}"
     shutil.rmtree(making, ignore_errors=True)
     shutil.copytree(workdir.report, making / folder)
     row = Verification(

@@ -15,6 +15,7 @@ from release.chain import Chain
 from release.check import check
 from release.errors import InputError
 from release.hub_client import be_patient
+from release.plan import digest_of
 from release.publish import Target, release_names, target_of
 from release.published import copy_of
 from release.source import Source, known_split, open_source, protected_split, test_split_of
@@ -22,6 +23,7 @@ from release.staging import public_name
 from release.survey import Survey, survey
 from release.terminal import Terminal
 from release.verification.options import VerifyOptions
+from release.verification.pairing import Reach, pair, reach_of
 from release.verification.plan import VerificationPlan
 from release.workdir import Workdir, default_workdir
 
@@ -36,6 +38,9 @@ DEFAULT_COUNTERMEASURES = (
 )
 """One of each kind that minutes allow: mixing, compression, colour, strong augmentation, training
 against perturbations, and renaming the outputs."""
+_MOST, _HALF = 0.9, 0.5
+"""Shares of the released rows whose clean image is there: from the first on, victims train on these
+alone; below the second it is another dataset."""
 
 
 def workdir_of(options: VerifyOptions) -> Workdir:
@@ -54,7 +59,7 @@ def resolve(options: VerifyOptions, workdir: Workdir, terminal: Terminal) -> Ver
     chosen = _chosen(options, found)
     return VerificationPlan(
         **_what(found),
-        **_rows(found, options),
+        **_rows(found, options, workdir),
         **chosen,
         seeds=options.seeds,
         epochs=options.epochs,
@@ -71,7 +76,8 @@ def resolve(options: VerifyOptions, workdir: Workdir, terminal: Terminal) -> Ver
 
 @dataclass(frozen=True)
 class _Found:
-    """A release and the clean rows it is held against."""
+    """A release and the clean rows it is held against; pairs (M,2): released rows and the clean row
+    of each, None where there are no clean ones."""
 
     target: Target
     chain: Chain
@@ -80,7 +86,7 @@ class _Found:
     released: Survey
     clean: Source | None
     clean_split: str
-    originals: Survey | None
+    pairs: np.ndarray | None
     test: Source
     test_split: str
     test_rows: Survey
@@ -100,19 +106,19 @@ def _find(options: VerifyOptions, release: str, workdir: Workdir, terminal: Term
     clean = None if options.clean is None else _opened(options.clean, options.clean, options)
     test, scored = _tested(clean or source, source, split, options)
     surveyed = _Surveys(workdir, terminal)
-    released = surveyed.of(source, split, "released")
+    released = surveyed.of(source, split, "released", thumbs=clean is not None)
     demand.several_classes(source, released)
     test_rows = surveyed.of(test, scored, "test")
     demand.several_classes(test, test_rows, "test rows")
-    originals, clean_split = None, None
+    pairs, clean_split = None, None
     if clean is not None:
         clean_split = _clean_split(clean, split, scored, options)
     if clean is not None and clean_split is not None:
         clean = clean.labelled_as(clean_split)
-        originals = surveyed.of(clean, clean_split, "clean")
-        _demand_same_rows(source, released, clean, originals)
+        originals = surveyed.of(clean, clean_split, "clean", thumbs=True)
+        pairs = _paired(source, released, clean, originals, reach_of(chain, released), terminal)
     return _Found(
-        target, chain, source, split, released, clean, clean_split or "", originals, test, scored,
+        target, chain, source, split, released, clean, clean_split or "", pairs, test, scored,
         test_rows,
     )  # fmt: skip
 
@@ -202,17 +208,52 @@ class _Surveys:
     workdir: Workdir
     terminal: Terminal
 
-    def of(self, source: Source, split: str, name: str) -> Survey:
-        """What each row of the split is; InputError where it has none that can be used."""
+    def of(self, source: Source, split: str, name: str, *, thumbs: bool = False) -> Survey:
+        """What each row of the split is, and looks like where that is asked for; InputError where
+        it has none that can be used."""
+        folder = self.workdir.survey(name)
         with self.terminal.stage(f"survey {name}") as tell:
-            found = survey(source.bare(), split, self.workdir.survey(name), progress=tell)
+            found = survey(source.bare(), split, folder, thumbs=thumbs, progress=tell)
         if not found.good.any():
             raise InputError(f"split {split!r} of {source.spec} has no row that can be read")
         return found
 
 
+def _paired(
+    source: Source,
+    released: Survey,
+    clean: Source,
+    originals: Survey,
+    reach: Reach,
+    terminal: Terminal,
+) -> np.ndarray | None:
+    """Released rows and the clean row that each was made from: all but few of them, or None, which
+    `terminal` is told. InputError where it is another dataset."""
+    total, spec = len(released.rows()), clean.spec
+    pairs = pair(released, originals, reach, labelled=source.label_column is not None)
+    if len(pairs) < _HALF * total:
+        _demand_same_rows(source, released, clean, originals)
+        if reach.is_bounded:
+            raise InputError(
+                f"the images of {spec} are not those of the release (it has {len(pairs):,} of "
+                f"{total:,}): give the dataset that it was made from"
+            )
+    if len(pairs) < _MOST * total:
+        terminal.line(
+            f"{spec} has the clean images of only {len(pairs):,} of {total:,} released rows: there "
+            "are no clean twins, and nothing is compared with clean images"
+        )
+        return None
+    if len(pairs) < total:
+        terminal.line(
+            f"{spec} has no clean image of {total - len(pairs):,} of {total:,} released rows: "
+            "victims train on the others"
+        )
+    return pairs
+
+
 def _demand_same_rows(source: Source, released: Survey, clean: Source, originals: Survey) -> None:
-    """The k-th row of the release was made from the k-th clean row that can be released."""
+    """As far as counts and labels say, the clean rows can be those of the release."""
     ours, theirs = released.rows(), originals.rows()
     if len(theirs) < len(ours):
         raise InputError(
@@ -226,7 +267,7 @@ def _demand_same_rows(source: Source, released: Survey, clean: Source, originals
         row = int(np.flatnonzero(different)[0])
         raise InputError(
             f"the labels of {clean.spec} are not those of the release, first in row {row}: give "
-            "the dataset that it was made from, its rows in the same order"
+            "the dataset that it was made from"
         )
 
 
@@ -268,14 +309,19 @@ def _surrogates(chain: Chain) -> list[str]:
     return list(found)
 
 
-def _rows(found: _Found, options: VerifyOptions) -> dict[str, Any]:
-    """What victims train on and are scored on."""
-    there = len(found.released.rows())
+def _rows(found: _Found, options: VerifyOptions, workdir: Workdir) -> dict[str, Any]:
+    """What victims train on and are scored on; who is whose clean row is in WORKDIR."""
+    there = len(found.released.rows() if found.pairs is None else found.pairs)
+    pairs = None
+    if found.pairs is not None:
+        pairs = digest_of(found.pairs.tolist())
+        workdir.save_pairs(pairs, found.pairs)
     own = found.chain.last.plan.get("net_size") if found.chain.manifests else None
     return {
         "source": found.source.to_json(),
         "split": found.split,
-        "clean": None if found.originals is None else found.clean and found.clean.to_json(),
+        "clean": None if found.pairs is None else found.clean and found.clean.to_json(),
+        "pairs": pairs,
         "clean_split": found.clean_split,
         "test_source": found.test.to_json(),
         "test_split": found.test_split,
@@ -302,7 +348,7 @@ def _chosen(options: VerifyOptions, found: _Found) -> dict[str, Any]:
     rows = choices.Rows(
         found.test.num_classes,
         labelled=found.source.label_column is not None,
-        has_clean=found.originals is not None,
+        has_clean=found.pairs is not None,
     )
     usual = DEFAULT_COUNTERMEASURES if rows.labelled else choices.WITHOUT_LABELS
     tried = choices.countermeasures(options.countermeasure or usual, rows)

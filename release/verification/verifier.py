@@ -38,6 +38,8 @@ _COMPARED_ROWS = 1000
 """Rows that visibility is measured on: more change no digit that is shown."""
 _SHOWN = 16
 _COMPARED = 8
+Images = Sequence[tuple[np.ndarray | None, np.ndarray]]
+"""Pixels (H,W,C) of rows: clean, where they are known, and released."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,9 @@ class Verifier:
         with self._timed("verify"):
             self._train(plan)
         with self._timed("report"):
-            report = self._report(plan)
-            self._write(plan, report)
+            images = self._images(plan, _COMPARED_ROWS)
+            report = self._report(plan, images)
+            self._write(report, images)
         folder = self.workdir.report
         if options.out is not None:
             folder = Path(options.out).expanduser().resolve()
@@ -78,15 +81,22 @@ class Verifier:
 
     def _cache(self, plan: VerificationPlan) -> None:
         """Everything that victims read is on disk at net size."""
-        released = Survey.load(self.workdir.survey("released"))
-        numbers = _drawn(released.rows(), plan.rows)
+        released, clean = self._rows(plan)
+        numbers = _drawn(released, plan.rows)
         self._decoded(plan, plan.source, plan.split, "released", "protected", numbers, numbers)
-        if plan.clean is not None:
-            theirs = Survey.load(self.workdir.survey("clean")).rows()
-            rows = theirs[np.searchsorted(released.rows(), numbers)]
+        if plan.clean is not None and clean is not None:
+            rows = clean[np.searchsorted(released, numbers)]
             self._decoded(plan, plan.clean, plan.clean_split, "clean", "clean", rows, numbers)
-        test = Survey.load(self.workdir.survey("test")).rows()
+        test = self._survey("test").rows()
         self._decoded(plan, plan.test_source, plan.test_split, "test", "test", test, test)
+
+    def _rows(self, plan: VerificationPlan) -> tuple[np.ndarray, np.ndarray | None]:
+        """The released rows (ascending) that victims may train on, and the clean row of each, where
+        there are clean ones."""
+        if plan.pairs is None:
+            return self._survey("released").rows(), None
+        pairs = self.workdir.pairs(plan.pairs)
+        return pairs[:, 0], pairs[:, 1]
 
     def _decoded(
         self,
@@ -135,7 +145,7 @@ class Verifier:
         )
         self.launcher.run(order, ranks=ranks, unit="trainings", max_restarts=plan.max_restarts)
 
-    def _report(self, plan: VerificationPlan) -> Report:
+    def _report(self, plan: VerificationPlan, images: Images) -> Report:
         from evaluation.report import Gate, report_on
 
         ground = Published(plan, self.workdir)
@@ -150,7 +160,7 @@ class Verifier:
             done,
             self._subject(plan),
             gate=Gate(max_accuracy=plan.max_accuracy),
-            visibility=self._visibility(plan),
+            visibility=_visibility(images),
             hardware=machine.hardware(plan.device, plan.workers),
             versions=plan.versions,
             left_out=left_out,
@@ -174,7 +184,7 @@ class Verifier:
             source_is_public=plan.source_is_public,
         )
 
-    def _write(self, plan: VerificationPlan, report: Report) -> None:
+    def _write(self, report: Report, images: Images) -> None:
         """The report as JSON and as a page, for everybody; with clean pixels for the owner."""
         from cards.plots import contact_sheet, protected_sheet
 
@@ -182,11 +192,10 @@ class Verifier:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         private.mkdir(exist_ok=True, mode=0o700)
-        images = [after for _, after in self._images(plan, _SHOWN)]
-        protected_sheet(images, folder / "images.png")
+        protected_sheet([after for _, after in images[:_SHOWN]], folder / "images.png")
         pairs = [
             (before, after)
-            for before, after in self._images(plan, _COMPARED)
+            for before, after in images[:_COMPARED]
             if before is not None and before.shape[:2] == after.shape[:2]
         ]
         compared = {}
@@ -197,29 +206,14 @@ class Verifier:
         write_report(report, folder, {PUBLISHED: (folder / "images.png").read_bytes()})
         write_page(report, private / "report.html", compared)
 
-    def _visibility(self, plan: VerificationPlan) -> Visibility | None:
-        """How far the images, as they are stored, lie from the clean ones; None where there are no
-        clean ones, or they have other shapes."""
-        from evaluation.integrity import measure
-
-        if plan.clean is None:
-            return None
-        pairs = self._images(plan, _COMPARED_ROWS)
-        clean = [before for before, _ in pairs if before is not None]
-        protected = [after for _, after in pairs]
-        if [image.shape for image in clean] != [image.shape for image in protected]:
-            return None
-        return measure(clean, protected)
-
-    def _images(
-        self, plan: VerificationPlan, count: int
-    ) -> list[tuple[np.ndarray | None, np.ndarray]]:
+    def _images(self, plan: VerificationPlan, count: int) -> Images:
         """The first rows as they are stored: clean, where there is a clean one, and released."""
-        released = _first(plan.source, plan.split, self._survey("released"), count)
-        if plan.clean is None:
-            return [(None, image) for image in released]
-        clean = _first(plan.clean, plan.clean_split, self._survey("clean"), count)
-        return list(zip(clean, released, strict=False))
+        released, clean = self._rows(plan)
+        after = _stored(plan.source, plan.split, released[:count])
+        if plan.clean is None or clean is None:
+            return [(None, image) for image in after]
+        before = _stored(plan.clean, plan.clean_split, clean[:count])
+        return list(zip(before, after, strict=True))
 
     def _survey(self, name: str) -> Survey:
         return Survey.load(self.workdir.survey(name))
@@ -246,12 +240,24 @@ def _drawn(rows: np.ndarray, count: int) -> np.ndarray:
     return np.sort(np.random.default_rng(0).choice(rows, count, replace=False))
 
 
-def _first(source: dict[str, object], split: str, found: Survey, count: int) -> list[np.ndarray]:
-    """The pixels (H,W,C) of the first rows that can be read."""
-    rows = found.rows()[:count]
+def _stored(source: dict[str, object], split: str, rows: np.ndarray) -> list[np.ndarray]:
+    """The pixels (H,W,C) of these rows, in their order."""
     wanted = {int(row) for row in rows}
-    stored = Source.from_json(source).bare().rows(split, 0, int(rows[-1]) + 1)
-    return [decode(row.image).pixels for row in stored if row.number in wanted]
+    stored = Source.from_json(source).bare().rows(split, int(rows.min()), int(rows.max()) + 1)
+    pixels = {row.number: decode(row.image).pixels for row in stored if row.number in wanted}
+    return [pixels[int(row)] for row in rows]
+
+
+def _visibility(images: Images) -> Visibility | None:
+    """How far the images, as they are stored, lie from the clean ones; None where there are no
+    clean ones, or they have other shapes."""
+    from evaluation.integrity import measure
+
+    clean = [before for before, _ in images if before is not None]
+    protected = [after for _, after in images]
+    if [image.shape for image in clean] != [image.shape for image in protected]:
+        return None
+    return measure(clean, protected)
 
 
 def _found(specs: Sequence[TrialSpec], ground: Published) -> tuple[list[Outcome], list[TrialSpec]]:

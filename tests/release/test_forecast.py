@@ -16,13 +16,14 @@ from release.forecast import _seconds
 RATES = {"train": {"vgg-w16": 300.0, "resnet10-w16": 100.0}, "craft": 50.0}
 
 
-def _expected(method: Method, **changes: Any) -> dict[str, float]:
+def _expected(method: Method, *, fitted: bool = False, **changes: Any) -> dict[str, float]:
     shape = {"fit_rows": 1000, "fit_share": 1.0, "num_rows": 500, "test_rows": 9000}
+    shape |= {"old_rows": 0, "is_increment": False}
     ranks = {"fit_workers": 1, "fit_threads": 2, "workers": 2}
     plan: Any = SimpleNamespace(
         configured=lambda: method, **(shape | ranks | {"verify": False} | changes)
     )
-    return _seconds(plan, RATES)
+    return _seconds(plan, RATES, fitted=fitted)
 
 
 def test_a_surrogate_takes_its_epochs_and_images_their_passes() -> None:
@@ -69,3 +70,23 @@ def test_a_training_takes_its_epochs_their_scores_and_what_its_countermeasure_co
     assert parse("at-linf").cost > 5
     assert verified("none", "at-linf") == pytest.approx((plain + slower) / 300 / 2, abs=0.1)
     assert verified("none", test_rows=300) == pytest.approx((20 * 1100 + 100) / 300, abs=0.1)
+
+
+def test_victims_of_an_increment_train_on_what_it_adds_with_what_was_there() -> None:
+    """Not on the share of the rows that its own surrogate is fitted on."""
+
+    def verified(rows: Any) -> float:
+        spec = TrialSpec(victim="vgg-w16", seed=0, data="protected", preset="quick", rows=rows)
+        increment = {"fit_rows": 100, "old_rows": 4000, "is_increment": True, "test_rows": 300}
+        changes: dict[str, Any] = increment | {"verify": True, "trials": lambda: [spec]}
+        return _expected(configure("random-noise", "quick"), **changes)["verify"]
+
+    assert verified("release") == pytest.approx((20 * (4500 + 100) + 100) / 300, abs=0.1)
+    assert verified("new") == pytest.approx((20 * (500 + 100) + 100) / 300, abs=0.1)
+
+
+def test_a_state_that_is_kept_is_not_fitted_again() -> None:
+    method = configure("sep-fa-mi", "quick")
+    kept, new = _expected(method, fitted=True), _expected(method)
+    assert kept["fit"] == 0 < new["fit"]
+    assert kept["craft"] == new["craft"]

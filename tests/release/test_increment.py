@@ -143,6 +143,19 @@ def test_status_shows_the_releases(run: Run, grown: Grown) -> None:
     assert "r0002" in run("status", grown.target).stdout
 
 
+def test_a_dry_run_knows_that_the_state_is_kept(
+    run: Run, grown: Grown, digits: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    source = _source(tmp_path / "clean", digits)
+    _write(source, digits, np.arange(FIRST + ADDED + 8))
+    _, _, _, target, _, _, *settings = grown.arguments
+    asked = ("--to", target, "--workdir", tmp_path / "work", *settings, "--dry-run", "--json")
+    result = run("push", source, *asked, "--incremental-method", "sep-fa-mi")
+    assert result.exit_code == 0, result.stderr
+    expected = json.loads(result.stdout)
+    assert (expected["rows"], expected["seconds"]["fit"]) == (8, 0)
+
+
 def test_tars_hold_the_same_rows(grown: Grown) -> None:
     from release.shards import read_shard
 

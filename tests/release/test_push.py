@@ -72,6 +72,29 @@ def test_push_says_what_came_of_it(pushed: Pushed) -> None:
         assert trial["peak"] >= trial["protected"]
 
 
+def test_the_stage_that_verifies_says_what_victims_came_to(run: Run, pushed: Pushed) -> None:
+    result = run("verify", "--workdir", pushed.workdir)
+    assert result.exit_code == 0, result.stderr
+    assert "resnet10-w16" in result.stdout
+    assert "flag: " in result.stdout
+    assert f"report: {pushed.workdir}/report/report.html" in result.stdout
+    told = json.loads(run("verify", "--workdir", pushed.workdir, "--json").stdout)
+    assert (told["trials"], told["verdict"]) == (pushed.told["trials"], "holds")
+    assert told["sentence"] in result.stdout
+    assert "verify" in told["seconds"]
+    report = json.loads(Path(told["report"], "report.json").read_text())
+    assert [flag["id"] for flag in report["flags"]] == told["flags"]
+
+
+def test_the_stage_that_verifies_refuses_what_it_would_ignore(run: Run, pushed: Pushed) -> None:
+    """A looser gate, or a report that nobody finds, would be believed in."""
+    asked = ("--countermeasure", "jpeg", "--seeds", "3", "--max-accuracy", ".2", "--publish")
+    result = run("verify", "--workdir", pushed.workdir, *asked, "--out", pushed.workdir / "out")
+    assert result.exit_code == 2
+    named = "--countermeasure, --seeds, --max-accuracy, --publish, --out"
+    assert f"{named} would change nothing: name a published RELEASE" in result.stderr
+
+
 def test_every_row_is_there_once_within_budget(pushed: Pushed, clean: list[dict[str, Any]]) -> None:
     released = _read(*sorted(pushed.folder.glob("data/train/*.parquet")))
     assert len(released) == len(clean)

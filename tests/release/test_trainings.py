@@ -31,6 +31,7 @@ PLAN = VerificationPlan(
     source=READ | {"pin": "a"},
     split="train",
     clean=READ | {"pin": "b"},
+    pairs="c",
     clean_split="train",
     test_source=READ | {"pin": "b"},
     test_split="test",

@@ -14,8 +14,15 @@ import pytest
 from clean_data import Run, write_split
 from datasets import ClassLabel, load_dataset
 from hub_source import CHEAP, SOURCE, TARGET, Digits, of_four, put_rows
+from PIL import Image
 
+from crafting.batch import PixelSplit
 from evaluation.report import SCHEMA
+from release.terminal import Terminal
+from release.verification.options import VerifyOptions
+from release.verification.plan import VerificationPlan
+from release.verification.resolve import resolve
+from release.workdir import Workdir
 from tests.hub.server import Hub
 
 ROWS, TESTED = 64, 40
@@ -132,15 +139,38 @@ def test_the_report_is_added_to_the_release_which_stays_whole(run: Run, given: G
     assert run("check", given.release).exit_code == 0
 
 
+def published(release: Path) -> dict[str, bytes]:
+    """Every report of verifications that readers find, and the card."""
+    paths = [release / "README.md", *(release / "reports").glob("verified-*/*")]
+    return {str(path.relative_to(release)): path.read_bytes() for path in paths}
+
+
 def test_publishing_twice_on_a_day_changes_nothing(run: Run, given: Given) -> None:
-    before = (given.release / "README.md").read_text()
+    before = published(given.release)
     verify(
         run,
         *(given.release, "--clean", given.clean, "--workdir", given.workdir, *FAST, "--publish"),
         *("--countermeasure", "none", "--countermeasure", "renamed", "--analysis", "csd"),
         *("--delivered-as", "jpeg:90"),
     )
-    assert (given.release / "README.md").read_text() == before
+    assert published(given.release) == before
+
+
+def test_another_verification_on_the_same_day_stands_beside_the_first(
+    run: Run, given: Given, tmp_path: Path
+) -> None:
+    release = tmp_path / "release"
+    shutil.copytree(given.release, release)
+    before = published(release)
+    asked = (release, "--clean", given.clean, "--workdir", tmp_path / "work", *FAST)
+    verify(run, *asked, "--countermeasure", "none", "--publish")
+    after = published(release)
+    card, old = after.pop("README.md").decode(), before.pop("README.md").decode()
+    assert after.items() > before.items()
+    added = {Path(path).parent.name for path in after.keys() - before.keys()}
+    assert len(added) == 1
+    assert [line for line in old.splitlines() if line not in card.splitlines()] == []
+    assert f"reports/{added.pop()}/report.html" in card
 
 
 @pytest.fixture
@@ -230,11 +260,100 @@ def test_other_labels_than_the_clean_ones_are_refused(
 ) -> None:
     pixels, labels = of_four(digits)
     other = labels[:ROWS].copy()
-    other[5] = (other[5] + 1) % 4
+    other[5:] = (other[5:] + 1) % 4
     write_split(tmp_path / "other/data/train-0.parquet", pixels[:ROWS], other)
     write_split(tmp_path / "other/data/test-0.parquet", pixels[ROWS:99], labels[ROWS:99])
     asked = (given.release, "--clean", tmp_path / "other", "--workdir", tmp_path / "work")
     assert "not those of the release, first in row 5" in verify(run, *asked, code=2)
+
+
+def resolved(release: Path, clean: Path, workdir: Path) -> tuple[VerificationPlan, np.ndarray]:
+    """What would be verified, and each released row beside its clean one."""
+    workdir.mkdir()
+    options = VerifyOptions(release=str(release), clean=str(clean))
+    plan = resolve(options, Workdir(workdir), Terminal())
+    return plan, np.empty((0, 2)) if plan.pairs is None else Workdir(workdir).pairs(plan.pairs)
+
+
+def clean_rows(folder: Path, digits: Digits, rows: np.ndarray) -> Path:
+    """A clean dataset of these digits, with the test split that all have."""
+    pixels, labels = of_four(digits)
+    write_split(folder / "data/train-0.parquet", pixels[rows], labels[rows])
+    write_split(folder / "data/test-0.parquet", pixels[ROWS:99], labels[ROWS:99])
+    return folder
+
+
+def test_clean_rows_in_another_order_some_new_and_some_gone_are_told_apart(
+    run: Run, given: Given, tmp_path: Path, digits: Digits
+) -> None:
+    """As those of a folder that images were added to, and taken from."""
+    order = np.random.default_rng(0).permutation([*range(2, ROWS), *range(200, 220)])
+    clean = clean_rows(tmp_path / "clean", digits, order)
+    asked = (given.release, "--clean", clean, "--workdir", tmp_path / "work", *FAST)
+    result = run("verify", *asked, "--countermeasure", "none", "--analysis", "visibility")
+    assert result.exit_code == 0, result.stderr
+    assert "no clean image of 2 of 64 released rows: victims train on the others" in result.stderr
+    told = json.loads(result.stdout)
+    assert told["rows"] == ROWS - 2
+    assert told["trials"][0]["clean"] is not None
+    report = json.loads((tmp_path / "work/report/report.json").read_text())
+    assert (report["visibility"]["rows"], report["visibility"]["max_level"]) == (ROWS - 2, 8)
+    cached = {part: PixelSplit.load(folder) for part, folder in parts(tmp_path / "work").items()}
+    apart = cached["protected"].pixels.astype(int) - cached["clean"].pixels
+    assert np.abs(apart).max() <= 8
+    assert (cached["protected"].rows == cached["clean"].rows).all()
+    assert (cached["protected"].targets == cached["clean"].targets).all()
+
+
+def parts(workdir: Path) -> dict[str, Path]:
+    """The rows that victims train on, by what they are."""
+    return {folder.name: folder for folder in workdir.glob("cache/*/*")}
+
+
+def test_a_folder_of_images_that_grew_is_still_the_one_that_was_released(
+    run: Run, digits: Digits, tmp_path: Path
+) -> None:
+    """New files come between the old ones in it, and after them in the release."""
+    pixels, labels = of_four(digits)
+
+    def put(split: str, rows: range) -> None:
+        for row in rows:
+            path = tmp_path / f"clean/{split}/{labels[row]}/{row:03d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels[row]).save(path)
+
+    release, push = tmp_path / "release", tmp_path / "push"
+    put("test", range(ROWS, 99))
+    for until in (40, 50):
+        put("train", range(until))
+        asked = ("--to", release, "--workdir", push, "--incremental-method", "random-noise")
+        pushed = run("push", tmp_path / "clean", *asked, *CHEAP)
+        assert pushed.exit_code == 0, pushed.output
+    plan, pairs = resolved(release, tmp_path / "clean", tmp_path / "work")
+    assert plan.rows == len(pairs) == 50
+    assert sorted(pairs[:, 1]) == list(range(50))
+    assert pairs[:, 1].tolist() != list(range(50))
+
+
+def test_with_few_of_its_clean_rows_a_release_is_verified_without_twins(
+    given: Given, tmp_path: Path, digits: Digits, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clean = clean_rows(tmp_path / "clean", digits, np.r_[20:ROWS])
+    plan, _ = resolved(given.release, clean, tmp_path / "work")
+    assert (plan.clean, plan.pairs, plan.rows, plan.test_split) == (None, None, ROWS, "test")
+    assert "has the clean images of only 44 of 64 released rows" in capsys.readouterr().err
+
+
+def test_other_images_of_the_same_labels_are_refused(
+    run: Run, given: Given, tmp_path: Path, digits: Digits
+) -> None:
+    pixels, labels = of_four(digits)
+    other = np.roll(pixels[:ROWS], 9, axis=2)
+    write_split(tmp_path / "other/data/train-0.parquet", other, labels[:ROWS])
+    write_split(tmp_path / "other/data/test-0.parquet", pixels[ROWS:99], labels[ROWS:99])
+    asked = (given.release, "--clean", tmp_path / "other", "--workdir", tmp_path / "work")
+    line = verify(run, *asked, code=2)
+    assert "are not those of the release (it has 0 of 64): give the dataset" in line
 
 
 def test_other_classes_to_score_on_are_refused(
