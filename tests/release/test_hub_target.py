@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from hub_releases import CARD, added, large, manifest, staged
+from hub_targets import NAME, PATIENCE, publish, target_of, titles_of
 from huggingface_hub import HfApi
 
 from release import __version__
@@ -16,30 +17,12 @@ from release.hub_target import HubTarget
 from release.publish import HeadMoved
 from tests.hub.server import Hub
 
-NAME = "org/flowers-protected"
-PATIENCE = 1.0
-
-
-def _target(**asked: Any) -> HubTarget:
-    return HubTarget(NAME, **{"patience": PATIENCE, **asked})
-
-
-def _publish(target: HubTarget, folder: Path, release: str) -> str:
-    """As the pipeline does, from the check before any work to the commit."""
-    target.refuse("org/flowers")
-    target.prepare()
-    return target.publish(staged(folder / release, release), release, target.published())
-
-
-def _titles(hub: Hub, revision: str = "main") -> list[str]:
-    return [commit.title for commit in hub.repo(NAME).commits(revision)]
-
 
 def test_a_first_release_is_one_commit_in_a_private_repository(hub: Hub, tmp_path: Path) -> None:
-    url = _publish(_target(), tmp_path, "r0001")
+    url = publish(target_of(), tmp_path, "r0001")
     repo = hub.repo(NAME)
     assert repo.private
-    assert _titles(hub) == ["protect-release r0001", "initial commit"]
+    assert titles_of(hub) == ["protect-release r0001", "initial commit"]
     assert set(repo.files()) == added("r0001") | {"README.md", ".gitattributes"}
     assert repo.tags == {"r0001": repo.branches["main"]}
     assert url == f"{hub.url}/datasets/{NAME}/commit/{repo.branches['main']}"
@@ -49,16 +32,16 @@ def test_a_first_release_is_one_commit_in_a_private_repository(hub: Hub, tmp_pat
 
 
 def test_nothing_is_written_before_the_work(hub: Hub) -> None:
-    _target().refuse("org/flowers")
+    target_of().refuse("org/flowers")
     with pytest.raises(KeyError):
         hub.repo(NAME)
 
 
 def test_a_second_release_keeps_every_file_of_the_first(hub: Hub, tmp_path: Path) -> None:
-    _publish(_target(), tmp_path, "r0001")
+    publish(target_of(), tmp_path, "r0001")
     repo = hub.repo(NAME)
     before = repo.commit("r0001").tree
-    _publish(_target(), tmp_path, "r0002")
+    publish(target_of(), tmp_path, "r0002")
     after = repo.commit("main").tree
     assert {path for path in before if after.get(path) != before[path]} == {"README.md"}
     assert set(after) == set(before) | added("r0002")
@@ -67,11 +50,11 @@ def test_a_second_release_keeps_every_file_of_the_first(hub: Hub, tmp_path: Path
 
 
 def test_what_is_published_is_read_at_its_head(hub: Hub, tmp_path: Path) -> None:
-    target = _target()
+    target = target_of()
     empty = target.published()
     assert (empty.head, empty.releases, empty.readme) == (None, {}, "")
     for release in ("r0001", "r0002"):
-        _publish(target, tmp_path, release)
+        publish(target, tmp_path, release)
     found = target.published()
     assert found.head == hub.repo(NAME).branches["main"]
     assert list(found.releases.items()) == [(name, manifest(name)) for name in ("r0001", "r0002")]
@@ -83,14 +66,14 @@ def test_what_is_published_is_read_at_its_head(hub: Hub, tmp_path: Path) -> None
 
 
 def test_a_missing_file_is_refused_by_name(hub: Hub, tmp_path: Path) -> None:
-    _publish(_target(), tmp_path, "r0001")
+    publish(target_of(), tmp_path, "r0001")
     with pytest.raises(HubRefused, match="data/nothing does not exist"):
-        _target().fetch("data/nothing", None, tmp_path / "here")
+        target_of().fetch("data/nothing", None, tmp_path / "here")
 
 
 def test_every_request_says_who_asks(hub: Hub, tmp_path: Path) -> None:
-    target = _target()
-    _publish(target, tmp_path, "r0001")
+    target = target_of()
+    publish(target, tmp_path, "r0001")
     target.fetch("README.md", None, tmp_path / "here")
     asked = [request for request in hub.log if not request.route.startswith("lfs-upload")]
     named = f"protect-release/{__version__};"
@@ -99,7 +82,7 @@ def test_every_request_says_who_asks(hub: Hub, tmp_path: Path) -> None:
 
 
 def test_shards_sent_ahead_are_seen_by_nobody_and_not_sent_twice(hub: Hub, tmp_path: Path) -> None:
-    target = _target()
+    target = target_of()
     target.prepare()
     folder = staged(tmp_path / "r0001", "r0001")
     for file in large(folder):
@@ -113,7 +96,7 @@ def test_shards_sent_ahead_are_seen_by_nobody_and_not_sent_twice(hub: Hub, tmp_p
 
 
 def test_a_shard_that_changed_since_it_was_sent_is_sent_again(hub: Hub, tmp_path: Path) -> None:
-    target = _target()
+    target = target_of()
     target.prepare()
     path = "data/train/r0001-00000.parquet"
     folder = staged(tmp_path / "r0001", "r0001")
@@ -125,7 +108,7 @@ def test_a_shard_that_changed_since_it_was_sent_is_sent_again(hub: Hub, tmp_path
 
 @pytest.mark.parametrize("fault", ["503", "403", "reset"])
 def test_what_cannot_be_sent_ahead_is_sent_later(hub: Hub, tmp_path: Path, fault: str) -> None:
-    target = _target()
+    target = target_of()
     target.prepare()
     folder = staged(tmp_path / "r0001", "r0001")
     hub.faults.fail("lfs-batch", fault)
@@ -136,16 +119,16 @@ def test_what_cannot_be_sent_ahead_is_sent_later(hub: Hub, tmp_path: Path, fault
 
 
 def test_publishing_again_only_mends_what_follows_the_commit(hub: Hub, tmp_path: Path) -> None:
-    target = _target()
-    url = _publish(target, tmp_path, "r0001")
+    target = target_of()
+    url = publish(target, tmp_path, "r0001")
     repo = hub.repo(NAME)
     commit = repo.tags.pop("r0001")
     repo.put({"README.md": b"edited by a person"})
-    later = _target(public=True, gated="manual")
+    later = target_of(public=True, gated="manual")
     assert later.publish(tmp_path / "r0001", "r0001", later.published()) == url
     assert repo.tags == {"r0001": commit}
     assert (repo.private, repo.gated) == (False, "manual")
-    assert _titles(hub) == ["By hand", "protect-release r0001", "initial commit"]
+    assert titles_of(hub) == ["By hand", "protect-release r0001", "initial commit"]
     assert later.publish(tmp_path / "r0001", "r0001", later.published()) == url
 
 
@@ -153,24 +136,24 @@ def test_a_tag_on_another_commit_is_named(hub: Hub, tmp_path: Path) -> None:
     repo = hub.add_repo(NAME, private=True)
     repo.tags["r0001"] = repo.branches["main"]
     with pytest.raises(HubRefused, match=f"hf repos tag delete {NAME} r0001"):
-        _publish(_target(), tmp_path, "r0001")
+        publish(target_of(), tmp_path, "r0001")
 
 
 def test_a_competitor_is_noticed_and_nothing_is_published(hub: Hub, tmp_path: Path) -> None:
-    target = _target()
+    target = target_of()
     target.prepare()
     repo = hub.repo(NAME)
     hub.faults.meanwhile("commit", lambda: repo.put({"README.md": b"theirs"}))
     with pytest.raises(HeadMoved):
         target.publish(staged(tmp_path / "a", "r0001"), "r0001", target.published())
-    assert _titles(hub) == ["By hand", "initial commit"]
+    assert titles_of(hub) == ["By hand", "initial commit"]
     assert not repo.tags
     target.publish(staged(tmp_path / "b", "r0001"), "r0001", target.published())
-    assert _titles(hub) == ["protect-release r0001", "By hand", "initial commit"]
+    assert titles_of(hub) == ["protect-release r0001", "By hand", "initial commit"]
 
 
 def test_a_head_that_moved_before_costs_no_upload(hub: Hub, tmp_path: Path) -> None:
-    target = _target()
+    target = target_of()
     target.prepare()
     before = target.published()
     hub.repo(NAME).put({"README.md": b"theirs"})
@@ -180,7 +163,7 @@ def test_a_head_that_moved_before_costs_no_upload(hub: Hub, tmp_path: Path) -> N
 
 
 def test_a_release_planned_before_the_repository_was_made(hub: Hub, tmp_path: Path) -> None:
-    target = _target()
+    target = target_of()
     nothing = target.published()
     target.prepare()
     target.publish(staged(tmp_path / "a", "r0001"), "r0001", nothing)
@@ -188,84 +171,37 @@ def test_a_release_planned_before_the_repository_was_made(hub: Hub, tmp_path: Pa
         target.publish(staged(tmp_path / "b", "r0002"), "r0002", nothing)
 
 
-def test_a_proposal_changes_nothing_until_it_is_merged(hub: Hub, tmp_path: Path) -> None:
-    target = _target(create_pr=True)
-    url = _publish(target, tmp_path, "r0001")
-    repo = hub.repo(NAME)
-    assert url == f"{hub.url}/datasets/{NAME}/discussions/1"
-    assert repo.files() == [".gitattributes"]
-    assert added("r0001") <= set(repo.files("refs/pr/1"))
-    assert not repo.tags
-    assert target.publish(tmp_path / "r0001", "r0001", target.published()) == url
-    assert list(repo.pulls) == [1]
-    repo.pulls[1].status = "closed"
-    again = target.publish(tmp_path / "r0001", "r0001", target.published())
-    assert again.endswith("/discussions/2")
-
-
-def test_whoever_may_read_may_propose(
-    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hub.add_repo(NAME)
-    hub.add_user("bob", "hf_bob")
-    monkeypatch.setenv("HF_TOKEN", "hf_bob")
-    assert _publish(_target(create_pr=True, public=True), tmp_path, "r0001")
-    assert hub.repo(NAME).files() == [".gitattributes"]
-
-
-def test_whoever_may_only_propose_leaves_tags_to_others(
-    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _publish(_target(), tmp_path, "r0001")
-    hub.repo(NAME).private = False
-    hub.repo(NAME).tags.clear()
-    hub.add_user("bob", "hf_bob")
-    monkeypatch.setenv("HF_TOKEN", "hf_bob")
-    _target(create_pr=True).name_releases(["r0001"])
-    assert not hub.repo(NAME).tags
-    with pytest.raises(HubRefused):
-        _target().name_releases(["r0001"])
-
-
-@pytest.mark.parametrize("fault", ["503", "reset", "lose", "half"])
-def test_a_proposal_is_made_once(hub: Hub, tmp_path: Path, fault: str) -> None:
-    hub.faults.fail("commit", fault)
-    url = _publish(_target(create_pr=True), tmp_path, "r0001")
-    assert url.endswith("/discussions/1")
-    assert list(hub.repo(NAME).pulls) == [1]
-
-
 def test_a_branch_is_made_from_main_and_main_is_left_alone(hub: Hub, tmp_path: Path) -> None:
-    _publish(_target(), tmp_path, "r0001")
+    publish(target_of(), tmp_path, "r0001")
     repo = hub.repo(NAME)
     main = repo.branches["main"]
-    preview = _target(revision="preview")
+    preview = target_of(revision="preview")
     assert preview.published().head == main
-    _publish(preview, tmp_path, "r0002")
+    publish(preview, tmp_path, "r0002")
     assert repo.branches["main"] == main
-    assert _titles(hub, "preview")[:2] == ["protect-release r0002", "protect-release r0001"]
+    assert titles_of(hub, "preview")[:2] == ["protect-release r0002", "protect-release r0001"]
     assert list(preview.published().releases) == ["r0001", "r0002"]
     assert repo.tags == {"r0001": main, "preview-r0002": repo.branches["preview"]}
-    _publish(_target(), tmp_path, "r0002")
+    publish(target_of(), tmp_path, "r0002")
     assert repo.tags["r0002"] == repo.branches["main"] != repo.branches["preview"]
 
 
 def test_a_release_is_gated_before_everybody_sees_it(hub: Hub, tmp_path: Path) -> None:
     hub.faults.fail("settings", "403", nth=2)
     with pytest.raises(HubRefused, match=r"hf repos settings .* --public --repo-type dataset"):
-        _publish(_target(public=True, gated="auto"), tmp_path, "r0001")
+        publish(target_of(public=True, gated="auto"), tmp_path, "r0001")
     repo = hub.repo(NAME)
     assert (repo.private, repo.gated) == (True, "auto")
-    target = _target(public=True, gated="auto")
+    target = target_of(public=True, gated="auto")
     target.publish(tmp_path / "r0001", "r0001", target.published())
     assert (repo.private, repo.gated) == (False, "auto")
-    assert _titles(hub) == ["protect-release r0001", "initial commit"]
+    assert titles_of(hub) == ["protect-release r0001", "initial commit"]
 
 
 def test_a_private_release_is_opened_later(hub: Hub, tmp_path: Path) -> None:
-    _publish(_target(), tmp_path, "r0001")
+    publish(target_of(), tmp_path, "r0001")
     for _ in range(2):
-        _target().open_to_everybody()
+        target_of().open_to_everybody()
     assert not hub.repo(NAME).private
     assert len(hub.requests("settings")) == 1
 
@@ -273,15 +209,15 @@ def test_a_private_release_is_opened_later(hub: Hub, tmp_path: Path) -> None:
 def _refused(**asked: Any) -> str:
     """What a person is told before any work."""
     with pytest.raises((InputError, HubRefused)) as refused:
-        _target(**asked).refuse("org/flowers")
+        target_of(**asked).refuse("org/flowers")
     assert "\n" not in str(refused.value)
     return str(refused.value)
 
 
 @pytest.mark.parametrize("source", [NAME, f"{NAME}@v1", f"hf://datasets/{NAME}"])
-def test_the_source_is_no_target(hub: Hub, source: str) -> None:
+def test_the_source_is_notarget_of(hub: Hub, source: str) -> None:
     with pytest.raises(InputError, match="is the source itself"):
-        _target().refuse(source)
+        target_of().refuse(source)
     assert not hub.log
 
 
@@ -312,7 +248,7 @@ def test_a_private_repository_of_others(
     hub.add_repo(NAME, private=True)
     hub.add_user("bob", "hf_bob")
     monkeypatch.setenv("HF_TOKEN", "hf_bob")
-    target = _target()
+    target = target_of()
     target.refuse("org/flowers")  # to bob it looks as if it did not exist
     with pytest.raises(HubRefused, match=f"hf repos create {NAME} --private --repo-type dataset"):
         target.prepare()
@@ -326,9 +262,9 @@ def test_a_model_of_that_name(hub: Hub) -> None:
 def test_a_public_target_needs_to_be_asked_for(hub: Hub, tmp_path: Path) -> None:
     repo = hub.add_repo(NAME)
     assert "add --public" in _refused()
-    _target(public=True).refuse("org/flowers")
+    target_of(public=True).refuse("org/flowers")
     repo.private = True
-    target = _target()
+    target = target_of()
     target.refuse("org/flowers")
     repo.private = False
     with pytest.raises(InputError, match="add --public"):
@@ -339,7 +275,7 @@ def test_a_public_target_needs_to_be_asked_for(hub: Hub, tmp_path: Path) -> None
 def test_other_files_are_left_as_they_are(hub: Hub) -> None:
     repo = hub.add_repo(NAME, private=True)
     repo.put({"README.md": b"a card", "LICENSE": b"mine"})
-    _target().refuse("org/flowers")
+    target_of().refuse("org/flowers")
     repo.put({"data/train.csv": b"a,b"})
     assert "holds other files (data/train.csv)" in _refused()
 
@@ -355,10 +291,10 @@ def test_a_job_publishes_without_a_token(
     hub.trust(f"datasets/{NAME}", "org/code")
     _as_job(hub, monkeypatch, "org/code")
     with pytest.raises(HubRefused, match="hf repos create"):
-        _target().prepare()
+        target_of().prepare()
     hub.add_repo(NAME, private=True)
-    _publish(_target(), tmp_path, "r0001")
-    assert _titles(hub) == ["protect-release r0001", "initial commit"]
+    publish(target_of(), tmp_path, "r0001")
+    assert titles_of(hub) == ["protect-release r0001", "initial commit"]
 
 
 def test_a_job_that_is_not_trusted(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -378,7 +314,7 @@ def _as_job(hub: Hub, monkeypatch: pytest.MonkeyPatch, repository: str) -> None:
 
 
 def test_what_was_uploaded_before_the_hub_went_down_is_kept(hub: Hub, tmp_path: Path) -> None:
-    target = _target()
+    target = target_of()
     target.prepare()
     before = target.published()
     folder = staged(tmp_path / "r0001", "r0001")
@@ -390,14 +326,14 @@ def test_what_was_uploaded_before_the_hub_went_down_is_kept(hub: Hub, tmp_path: 
     sent = dict(hub.uploaded)
     digests = {hashlib.sha256(file.read_bytes()).hexdigest() for file in large(folder)}
     assert set(sent) == digests
-    later = _target()
+    later = target_of()
     later.publish(folder, "r0001", later.published())
     assert dict(hub.uploaded) == sent
-    assert _titles(hub) == ["protect-release r0001", "initial commit"]
+    assert titles_of(hub) == ["protect-release r0001", "initial commit"]
 
 
 def test_a_hub_that_is_gone_for_good(hub: Hub, tmp_path: Path) -> None:
-    target = _target(patience=0.4)
+    target = target_of(patience=0.4)
     target.prepare()
     before = target.published()
     hub.down()
