@@ -65,6 +65,7 @@ def _push_elsewhere(hub: Hub, source: str, tmp_path: Path) -> subprocess.Complet
     return subprocess.run([*command, *more], env=os.environ, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_of_two_racing_runs_one_plans_again_and_loses_nothing(
     hub: Hub, source: str, push: Any, digits: Digits, tmp_path: Path
 ) -> None:

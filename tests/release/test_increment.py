@@ -7,11 +7,16 @@ import json
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from clean_data import Run, write_split
+
+from release import increment
+from release.errors import InputError
+from release.options import ReleaseOptions
 
 FIRST, ADDED, TEST = 64, 24, 40
 
@@ -324,6 +329,7 @@ def test_victims_train_on_the_very_dataset_that_is_added_to(grown: Grown) -> Non
         assert same == (spec.data == "clean")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "budget"), [("ops", "l0:1"), ("lsp", "l2:1.304")])
 def test_new_rows_get_the_datasets_own_method_where_the_default_cannot_work(
     method: str, budget: str, run: Run, digits: tuple[np.ndarray, np.ndarray], tmp_path: Path
@@ -339,20 +345,29 @@ def test_new_rows_get_the_datasets_own_method_where_the_default_cannot_work(
     assert (plan["release"], plan["method"], plan["budget"]) == ("r0002", method, budget)
 
 
+@pytest.mark.parametrize(
+    ("method", "budget", "chosen"),
+    [
+        ("ops", "l0:1", "ops"),
+        ("lsp", "l2:1.304", "lsp"),
+        ("cuda", "unbounded", "cuda"),
+        ("sep-fa-mi+ops", "linf:8+l0:1", "sep-fa-mi+ops"),
+        ("sep-fa-mi", "linf:8", increment.DEFAULT_INCREMENTAL),
+    ],
+)
+def test_the_method_for_new_rows_works_within_the_datasets_budget(
+    method: str, budget: str, chosen: str
+) -> None:
+    first: Any = SimpleNamespace(method=method, budget=budget, plan={"preset": "quick"})
+    assert increment.method_for_new_rows(first, ReleaseOptions(source="s")) == chosen
+    named = ReleaseOptions(source="s", incremental_method="random-noise")
+    assert increment.method_for_new_rows(first, named) == "random-noise"
+
+
 def test_where_neither_method_can_protect_new_rows_one_has_to_be_named(
-    run: Run,
-    digits: tuple[np.ndarray, np.ndarray],
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from release import increment
-
-    source, work = _source(tmp_path / "clean", digits), tmp_path / "work"
-    asked = (source, "--to", tmp_path / "out", "--workdir", work, "--method", "ops")
-    asked += ("--preset", "quick", "--no-verify", "--workers", "1")
-    assert run("push", *asked).exit_code == 0
-    _write(source, digits, np.arange(FIRST + ADDED))
+    first: Any = SimpleNamespace(method="ops", budget="l0:1", plan={"preset": "quick"})
     monkeypatch.setattr(increment, "_serves_new_rows", lambda name: False)
-    refused = run("push", *asked)
-    assert refused.exit_code == 2
-    assert "name an --incremental-method with its --budget" in refused.stderr
+    with pytest.raises(InputError, match="name an --incremental-method with its --budget"):
+        increment.method_for_new_rows(first, ReleaseOptions(source="s"))

@@ -92,6 +92,7 @@ def _released(folder: Path) -> dict[int, tuple[np.ndarray, int]]:
     }
 
 
+@pytest.mark.slow
 def test_tars_are_a_source_and_a_share_can_be_protected(
     run: Run, small: Path, tmp_path: Path, quick: tuple[str, ...]
 ) -> None:
@@ -134,6 +135,7 @@ def test_chosen_rows_may_be_shown_clean(run: Run, small: Path, tmp_path: Path) -
     assert "rows 5, 2" in (tmp_path / "out/README.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_same_command_shows_no_clean_image_of_the_rows_that_are_new(
     run: Run, digits: tuple[np.ndarray, np.ndarray], tmp_path: Path
 ) -> None:

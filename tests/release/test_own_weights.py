@@ -13,6 +13,8 @@ from clean_data import Run
 
 from crafting.nets import build
 
+pytestmark = pytest.mark.slow
+
 FAST = ("--victim", "vgg-w16", "--workers", "1", "--json")
 CHEAP = ("--method", "random-noise", "--rows", "32", "--victim-epochs", "1", *FAST)
 

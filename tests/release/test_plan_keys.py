@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,3 +40,13 @@ def test_a_test_split_of_elsewhere_is_told_by_its_columns_too(plan: ReleasePlan)
     tested = replace(plan, test_source=plan.source)
     other = replace(plan, test_source=plan.source | {"label_column": "coarse"})
     assert other.cache_key() != tested.cache_key()
+
+
+def test_what_is_published_says_which_weights_not_where_they_lie(
+    plan: ReleasePlan, tmp_path: Path
+) -> None:
+    (tmp_path / "w.pt").write_bytes(b"weights")
+    tried = replace(plan, countermeasures=["none", f"finetune:weights={tmp_path / 'w.pt'}"])
+    content = hashlib.sha256(b"weights").hexdigest()[:8]
+    published = tried.public_view()["countermeasures"]
+    assert published == ["none", f"finetune:weights=w.pt@{content}"]

@@ -35,6 +35,7 @@ def test_random_noise_is_not_published(run: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_victims_rows_alone_are_read_back(run: Run, small: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"
     asked = ("--method", "random-noise", "--fit-rows", "20", "--victim", "vgg-w16")

@@ -63,6 +63,7 @@ def test_one_release_that_is_not_fit_keeps_all_private(flags: list[str], says: s
         demand_for_everybody(target, chain, "c0ffee")
 
 
+@pytest.mark.slow
 def test_a_seed_that_was_typed_once_is_said_of_every_later_release(
     run: Run, digits: tuple[np.ndarray, np.ndarray], tmp_path: Path
 ) -> None:

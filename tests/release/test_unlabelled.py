@@ -75,6 +75,7 @@ def test_a_probe_on_labelled_rows_decides(run: Run, tables: Path, out: Path) -> 
     assert run("verify", out, "--clean", tables, *again).exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_second_release_is_listed_with_the_figures_it_was_judged_by(
     run: Run, tables: Path, out: Path, digits: Digits
 ) -> None:

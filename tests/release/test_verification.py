@@ -256,6 +256,7 @@ def parts(workdir: Path) -> dict[str, Path]:
     return {folder.name: folder for folder in workdir.glob("cache/*/*")}
 
 
+@pytest.mark.slow
 def test_a_folder_of_images_that_grew_is_still_the_one_that_was_released(
     run: Run, digits: Digits, tmp_path: Path
 ) -> None:
