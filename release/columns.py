@@ -7,6 +7,7 @@ originals (images, bytes, vectors, URLs, paths, long strings) only where the own
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -153,8 +154,8 @@ def check_kept_kind(column: str, value: object, kind: pa.DataType, row: int) -> 
         fits = False
     if not fits:
         raise InputError(
-            f"column {column!r} holds {value!r} in row {row}, which is no {kind} as in the first "
-            "row: write all its values alike (1.0 beside 0.5), or leave the column out"
+            f"column {column!r} holds {reprlib.repr(value)} in row {row}, which is no {kind} as in "
+            "the first row: write all its values alike (1.0 beside 0.5), or leave the column out"
         )
 
 
