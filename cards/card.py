@@ -47,6 +47,7 @@ def render(facts: CardFacts) -> str:
         classes=classes[:_LISTED_CLASSES],
         further_classes=len(classes) - len(classes[:_LISTED_CLASSES]),
         has_grown=len(facts.releases) > 1,
+        at=_at(facts.branch),
         measured_table=measured_table(facts),
         all_rows=all_rows(facts),
         new_rows_alone=new_rows_alone(facts),
@@ -56,6 +57,11 @@ def render(facts: CardFacts) -> str:
         not_considered=_not_considered(facts),
     )
     return f"---\n{front_matter(facts)}\n---\n\n{marked(body.strip())}\n"
+
+
+def _at(branch: str | None) -> Markup:
+    """What a call for the dataset needs beside its name."""
+    return Markup("") if branch is None else Markup(", revision=") + _quoted(branch)
 
 
 def _not_considered(facts: CardFacts) -> list[str]:

@@ -138,8 +138,10 @@ class CardFacts:
     came before. psnr in dB is None where no pixel changed; max_level in grey levels of 255.
     verified: the verifications after publication, in any order.
 
-    repo_id: where readers find it on the Hub, or None for a folder. source_name: None where the
-    owner keeps it to itself. source_is_public: whether anyone can read the clean originals.
+    repo_id: where readers find it on the Hub, or None for a folder; branch: the one that they have
+    to name there, None for main; before: the tag of the release before, None where there is none.
+    source_name: None where the owner keeps it to itself. source_is_public: whether anyone can read
+    the clean originals.
     """
 
     release: str
@@ -148,6 +150,8 @@ class CardFacts:
 
     pretty_name: str
     repo_id: str | None
+    branch: str | None
+    before: str | None
     source_name: str | None
     source_citation: str | None
     license: str

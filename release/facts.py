@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from cards.facts import CardFacts, Measured, Picture, ReleaseEntry
 from release import __version__
 from release.chain import Chain
+from release.publish import MAIN, tag_name
 from release.source import Source
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ def card_facts(
     return CardFacts(
         pretty_name=_pretty_name(source, plan),
         repo_id=plan.target if plan.on_hub else None,
+        branch=None if plan.revision in (None, MAIN) else plan.revision,
+        before=_tag_before(plan, entries),
         source_name=None,
         source_citation=source.citation,
         source_is_public=any(m.source_is_public for m in chain.manifests),
@@ -79,6 +82,12 @@ def card_facts(
         pictures=[*pictures, *_plots(plan, report, entries)],
         tool=f"protect-release {__version__}",
     )
+
+
+def _tag_before(plan: ReleasePlan, entries: Sequence[ReleaseEntry]) -> str | None:
+    if len(entries) == 1 or not plan.on_hub:
+        return None
+    return tag_name(entries[-2].name, plan.revision)
 
 
 def _conversions(records: Sequence[ShardRecord]) -> dict[str, int]:

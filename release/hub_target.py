@@ -24,10 +24,9 @@ from release.errors import HubRefused, InputError, ReleaseError, StorageError
 from release.hub import KIND, HubRepo
 from release.hub_client import NAME, Say, demand_token, in_words, patiently
 from release.manifest import FOLDER, manifest_path
-from release.publish import CARD, HeadMoved, Published, release_names
+from release.publish import CARD, MAIN, HeadMoved, Published, release_names, tag_name
 from release.threads import in_order
 
-_MAIN = "main"
 _BARE = frozenset({CARD, ".gitattributes", ".gitignore", "LICENSE", "LICENSE.md"})
 """What a repository may hold that was made for its first release."""
 _SENT_ALONE = 1 << 20
@@ -63,7 +62,7 @@ class HubTarget:
     ) -> None:
         if constants.is_offline_mode():
             raise InputError(f"{repo_id} is on the Hub, and HF_HUB_OFFLINE is set: unset it")
-        self._repo = HubRepo(repo_id, revision or _MAIN, patience, tell)
+        self._repo = HubRepo(repo_id, revision or MAIN, patience, tell)
         self._create_pr, self._public, self._gated = create_pr, public, gated
         self._ahead: dict[str, _Ahead] = {}
         self._last: Published | None = None
@@ -76,6 +75,10 @@ class HubTarget:
     @property
     def is_hub(self) -> bool:
         return True
+
+    @property
+    def branch(self) -> str:
+        return self._repo.revision
 
     def refuse(self, source: str) -> None:
         if source.removeprefix("hf://datasets/").partition("@")[0] == self.name:
@@ -146,8 +149,8 @@ class HubTarget:
         """A branch that is missing is what it will be made from: main. What a commit holds never
         changes, so that it is read once."""
         head = self._repo.head()
-        if head is None and self._repo.revision != _MAIN:
-            head = HubRepo(self.name, _MAIN, self._repo.patience, self._repo.tell).head()
+        if head is None and self._repo.revision != MAIN:
+            head = HubRepo(self.name, MAIN, self._repo.patience, self._repo.tell).head()
         if head is None:
             return Published(None, {}, "")
         if self._last is None or self._last.head != head:
@@ -296,18 +299,14 @@ class HubTarget:
         return CommitOperationAdd(path, str(file))
 
     def _tag(self, release: str, commit: str) -> None:
-        """The release can be asked for by its name. Names on other branches are the branch's own,
-        so that they never stand in the way of those on main."""
-        name = self._tag_name(release)
+        """The release can be asked for by its tag."""
+        name = tag_name(release, self._repo.revision)
         if not self._repo.ask(lambda: self._make_tag(name, commit)):
             raise HubRefused(
                 f"{release} is published in {self.name}, but its tag {name} is on another commit: "
                 f"`hf repos tag delete {self.name} {name} --repo-type dataset`, then run the same "
                 "command again"
             )
-
-    def _tag_name(self, release: str) -> str:
-        return release if self._repo.revision == _MAIN else f"{self._repo.revision}-{release}"
 
     def _make_tag(self, name: str, commit: str) -> bool:
         """Whether the tag is on the commit, made now or before."""
@@ -329,7 +328,7 @@ class HubTarget:
         tagged = {tag.name for tag in refs.tags}
         head = self._repo.head()
         for release in releases:
-            if head is not None and self._tag_name(release) not in tagged:
+            if head is not None and tag_name(release, self._repo.revision) not in tagged:
                 commit = self._repo.last_change(manifest_path(release), head)
                 try:
                     self._tag(release, commit)

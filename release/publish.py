@@ -25,6 +25,8 @@ _HUB_PREFIX = "hf://"
 _DATASET_PREFIX = "hf://datasets/"
 _RELEASE = re.compile(rf"{FOLDER}/(r\d+)\.json")
 _GATES = ("auto", "manual")
+MAIN = "main"
+"""The branch that readers get who name none."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,11 @@ class Target(Protocol):
     @property
     def is_hub(self) -> bool:
         """Whether it is a repository of the Hub."""
+        ...
+
+    @property
+    def branch(self) -> str | None:
+        """Where in it releases go; None in a folder."""
         ...
 
     def refuse(self, source: str) -> None:
@@ -114,6 +121,10 @@ class LocalTarget:
     @property
     def is_hub(self) -> bool:
         return False
+
+    @property
+    def branch(self) -> str | None:
+        return None
 
     def refuse(self, source: str) -> None:
         folder = Path(source).expanduser()
@@ -290,6 +301,17 @@ def target_of(
         gated=gated,
         patience=patience,
     )
+
+
+def tag_name(release: str, branch: str | None) -> str:
+    """The tag of a release on the Hub. Those on another branch than main have the branch's name, so
+    that they never stand in the way of main's."""
+    return release if branch in (None, MAIN) else f"{branch}-{release}"
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether this can be the name of a repository on the Hub."""
+    return _HUB_ID.fullmatch(name.removeprefix(_DATASET_PREFIX)) is not None
 
 
 def _hub_id(to: str) -> str | None:

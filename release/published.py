@@ -8,7 +8,7 @@ from pathlib import Path
 from release.chain import Chain
 from release.errors import InputError
 from release.manifest import report_path
-from release.publish import Target, target_of
+from release.publish import Target, is_hub_id, target_of
 
 _KEPT_PRIVATE = {
     "not-verified": "it was never verified",
@@ -20,7 +20,7 @@ _KEPT_PRIVATE = {
 
 def chain_of(name: str) -> Chain:
     """The releases of the dataset that people call `name`; InputError where it has none."""
-    target = _target(name)
+    target = named(name)
     chain = Chain.of(target.published().releases, name)
     if not chain.manifests:
         raise InputError(f"{name} holds no release of this tool: check its name")
@@ -29,7 +29,7 @@ def chain_of(name: str) -> Chain:
 
 def local_copy(name: str) -> Path:
     """A folder with the whole dataset as readers get it: for one on the Hub, in their cache."""
-    return copy_of(_target(name))
+    return copy_of(named(name))
 
 
 def copy_of(target: Target, patience: float = 600.0) -> Path:
@@ -49,7 +49,7 @@ def copy_of(target: Target, patience: float = 600.0) -> Path:
 def open_to_everybody(name: str) -> None:
     """A dataset on the Hub that was published privately is public; InputError where one of its
     releases was not verified, or has what nobody should be shown."""
-    target = _target(name)
+    target = named(name)
     if not target.is_hub:
         raise InputError(f"{name} is a folder: only a dataset on the Hub can be made public")
     demand_for_everybody(target, chain_of(name), target.published().head)
@@ -70,5 +70,18 @@ def demand_for_everybody(target: Target, chain: Chain, head: str | None) -> None
             )
 
 
-def _target(name: str) -> Target:
-    return target_of(name, name)
+def named(name: str, patience: float = 600.0) -> Target:
+    """The published dataset that people call `name`: a folder, org/name, or org/name@revision, of
+    which the Hub is asked whether it is there; InputError where it is not."""
+    repo_id, _, revision = name.partition("@")
+    if not revision or not is_hub_id(repo_id) or Path(name).exists():
+        return target_of(name, name, patience=patience)
+    target = target_of(repo_id, repo_id, revision=revision, patience=patience)
+    from release.hub import HubRepo
+
+    if HubRepo(target.name, revision, patience).head() is None:
+        raise InputError(
+            f"{target.name} has no revision {revision!r}, or this account may not see it: name a "
+            "branch, a tag or a commit that is still there, and log in"
+        )
+    return target

@@ -38,7 +38,10 @@ WorkdirOption = Annotated[
     str, typer.Option("--workdir", help="Folder that `protect-release plan` wrote its plan to.")
 ]
 Dataset = Annotated[
-    str, typer.Argument(metavar="RELEASE", help="Hub id or folder of a published dataset.")
+    str,
+    typer.Argument(
+        metavar="RELEASE", help="Folder or Hub id, org/name[@revision], of a published dataset."
+    ),
 ]
 
 

@@ -19,7 +19,7 @@ class VerifyOptions:
         str | None,
         typer.Argument(
             metavar="[RELEASE]",
-            help="A published dataset, ours or not: a Hub id org/name or a folder.",
+            help="A published dataset, ours or not: a folder or a Hub id, org/name[@revision].",
         ),
     ] = None
     clean: Annotated[

@@ -19,17 +19,18 @@ if TYPE_CHECKING:
 class VerificationPlan:
     """Everything a verification depends on. Paths are absolute.
 
-    release: what people call it; target: where its report can be added, as --to would name it;
-    facts: what its manifest says of how it was made, empty for a release that is not ours; source
-    and clean: both datasets, as `Source.to_json` gives them (clean None: no twins); pairs: names
-    the array in WORKDIR of the released rows that victims train on and the clean row of each (None:
-    no clean rows); test_source: which of them has the test split; surrogates: the nets that its
-    method trained.
+    release: what people call it; target and branch: where its report can be added, as --to and
+    --revision would name it; facts: what its manifest says of how it was made, empty for a release
+    that is not ours; source and clean: both datasets, as `Source.to_json` gives them (clean None:
+    no twins); pairs: names the array in WORKDIR of the released rows that victims train on and the
+    clean row of each (None: no clean rows); test_source: which of them has the test split;
+    surrogates: the nets that its method trained.
     """
 
     release: str
     target: str
     on_hub: bool
+    branch: str | None
     facts: dict[str, Any]
     license: str | None
     source_is_public: bool

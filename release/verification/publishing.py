@@ -23,7 +23,7 @@ def publish_verification(verified: Verified, workdir: Workdir) -> str:
     It is a release of this tool."""
     plan = verified.plan
     name = f"hf://datasets/{plan.target}" if plan.on_hub else plan.target
-    target = target_of(name, name, patience=plan.hub_patience)
+    target = target_of(name, name, revision=plan.branch, patience=plan.hub_patience)
     for _ in range(_EDITS):
         after = target.published()
         staged = _staged(verified, workdir, after)

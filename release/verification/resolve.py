@@ -16,8 +16,8 @@ from release.check import check
 from release.errors import InputError
 from release.hub_client import be_patient
 from release.plan import digest_of
-from release.publish import Target, release_names, target_of
-from release.published import copy_of
+from release.publish import Target, release_names
+from release.published import copy_of, named
 from release.source import Source, known_split, open_source, protected_split, test_split_of
 from release.staging import public_name
 from release.survey import Survey, survey
@@ -93,7 +93,7 @@ class _Found:
 
 
 def _find(options: VerifyOptions, release: str, workdir: Workdir, terminal: Terminal) -> _Found:
-    target = target_of(release, release, patience=options.hub_patience)
+    target = named(release, options.hub_patience)
     folder = copy_of(target, options.hub_patience)
     chain = _whole_chain(folder, release, terminal)
     if options.publish and not chain.manifests:
@@ -282,6 +282,7 @@ def _what(found: _Found) -> dict[str, Any]:
         "release": public_name(found.target.name, found.target.is_hub),
         "target": found.target.name,
         "on_hub": found.target.is_hub,
+        "branch": found.target.branch,
         "facts": {} if first is None else dict(found.chain.last.plan),
         "license": found.source.license,
         "source_is_public": any(m.source_is_public for m in found.chain.manifests),

@@ -64,6 +64,7 @@ def grown(**changes: Any) -> CardFacts:
     newest = [measured(victim="vgg-w16", protected=once(0.1)), measured(), alone()]
     plain: dict[str, Any] = {
         "release": "r0003",
+        "before": "r0002",
         "releases": [
             release(rows=51_000, total=51_000),
             release(name="r0002", date="2026-11-09", rows=1_000, total=52_000, measured=[]),
@@ -93,6 +94,8 @@ def facts(**changes: Any) -> CardFacts:
         "source_is_public": False,
         "pretty_name": "Photographs",
         "repo_id": "museum/photographs-protected",
+        "branch": None,
+        "before": None,
         "source_name": None,
         "source_citation": "@misc{museum2026,\n  title = {Photographs}\n}",
         "license": "cc-by-4.0",

@@ -209,8 +209,16 @@ def test_an_older_release_is_loaded_by_its_name() -> None:
     assert any('revision="r0002"' in block for block in blocks)
     for block in blocks:
         compile(block, "card", "exec")
-    assert "revision=" not in render(grown(repo_id=None))
+    assert "revision=" not in render(grown(repo_id=None, before=None))
     assert "revision=" not in render(facts())
+
+
+def test_on_a_branch_readers_are_told_to_name_it() -> None:
+    card = render(grown(branch="draft", before="draft-r0002", tar_files=["webdataset/*.tar"]))
+    calls = re.findall(r"^.*(?:load_dataset|snapshot_download)\(.*$", card, re.MULTILINE)
+    named = [re.findall(r'revision="([^"]*)"', call) for call in calls]
+    assert named == [["draft"], ["draft"], ["draft"], ["draft-r0002"]]
+    assert "`protect-release check museum/photographs-protected@draft`" in card
 
 
 def test_the_card_tells_how_to_check_the_release() -> None:
@@ -303,7 +311,7 @@ def test_the_text_has_no_holes() -> None:
         facts(measured=[], gate=None),
         facts(source_citation=None, flags=[], source_is_public=True),
         grown(),
-        grown(measured=[], gate=None, sampled=None, repo_id=None),
+        grown(measured=[], gate=None, sampled=None, repo_id=None, before=None),
         facts(measured=[measured(clean=None)], verified=[verification()]),
     ):
         card = body(render(made))

@@ -153,6 +153,15 @@ def test_a_release_on_the_hub_is_checked_and_its_releases_shown(run: Run, pushed
     ]
 
 
+def test_an_older_release_is_checked_by_its_tag(run: Run, pushed: Pushed) -> None:
+    result = run("check", f"{TARGET}@r0001", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["rows"] == FIRST
+    gone = run("check", f"{TARGET}@r0009")
+    assert gone.exit_code == 2
+    assert "no revision 'r0009'" in gone.stderr
+
+
 def test_what_was_not_verified_is_not_opened_to_everybody(run: Run, pushed: Pushed) -> None:
     result = run("publish", TARGET, "--public")
     assert result.exit_code == 2

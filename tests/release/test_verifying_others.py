@@ -88,13 +88,18 @@ def test_an_empty_split_is_refused(run: Run, tmp_path: Path, digits: Digits) -> 
 
 
 @pytest.fixture
-def on_hub(hub: Hub, run: Run, digits: Digits, tmp_path: Path) -> Hub:
+def clean_on_hub(hub: Hub, digits: Digits, tmp_path: Path) -> Hub:
     put_rows(hub, SOURCE, "data/train-0.parquet", digits, slice(0, ROWS), tmp_path)
     tests = slice(ROWS, ROWS + TESTED)
     put_rows(hub, SOURCE, "data/test-0.parquet", digits, tests, tmp_path)
+    return hub
+
+
+@pytest.fixture
+def on_hub(clean_on_hub: Hub, run: Run, tmp_path: Path) -> Hub:
     pushed = run("push", SOURCE, "--workdir", tmp_path / "push", *CHEAP)
     assert pushed.exit_code == 0, pushed.output
-    return hub
+    return clean_on_hub
 
 
 def test_a_release_on_the_hub_is_verified_and_gets_one_commit(
@@ -115,6 +120,22 @@ def test_a_release_on_the_hub_is_verified_and_gets_one_commit(
     assert "## Thanks" in card
     paths = repo.files("main")
     assert sum(path.startswith("reports/verified-") for path in paths) == 3
+
+
+@pytest.mark.slow
+def test_a_release_on_a_branch_gets_its_report_there(
+    run: Run, clean_on_hub: Hub, tmp_path: Path
+) -> None:
+    to_branch = ("--revision", "draft", "--workdir", tmp_path / "push")
+    assert run("push", SOURCE, *to_branch, *CHEAP).exit_code == 0
+    repo = clean_on_hub.repo(TARGET)
+    main = repo.branches["main"]
+    assert list(repo.tags) == ["draft-r0001"]
+    assert 'revision="draft"' in repo.read("draft", "README.md").decode()
+    asked = (f"{TARGET}@draft", "--clean", SOURCE, "--countermeasure", "none", *FAST)
+    verify(run, *asked, "--workdir", tmp_path / "work", "--publish")
+    assert "## Verified again" in repo.read("draft", "README.md").decode()
+    assert repo.branches["main"] == main
 
 
 def test_the_hub_is_waited_for_as_long_as_was_asked(
