@@ -14,6 +14,7 @@ from release.hub_client import be_patient
 from release.options import ReleaseOptions
 from release.source import Source
 from release.survey import Survey
+from release.workdir import Seed
 
 if TYPE_CHECKING:
     from crafting.method import Method
@@ -27,6 +28,15 @@ def worth_public(options: ReleaseOptions) -> None:
     if options.public and options.seed is not None:
         raise InputError(
             "--public needs a secret seed, and a typed one can be guessed: drop --seed or --public"
+        )
+
+
+def secret_seed(options: ReleaseOptions, seed: Seed) -> None:
+    """A seed that was typed before, and kept, is not that of a public release either."""
+    if options.public and seed.typed:
+        raise InputError(
+            "--public needs a secret seed, and that of this target was typed once and can be "
+            "guessed: drop --public, or name another --to"
         )
 
 

@@ -21,7 +21,7 @@ from release.options import ReleaseOptions
 from release.source import Source
 from release.survey import Survey, restrict
 from release.vault import Vault
-from release.workdir import Workdir, typed_seed
+from release.workdir import Seed, Workdir, typed_seed
 
 DEFAULT_METHOD = "sep-fa-vr"
 DEFAULT_INCREMENTAL = "alignment-online"
@@ -184,7 +184,7 @@ def demand_same_rows(chain: Chain, source: Source, split: str, columns: list[str
         )
 
 
-def demand_same_seed(options: ReleaseOptions, kept: str | None) -> None:
+def demand_same_seed(options: ReleaseOptions, kept: Seed | None) -> None:
     """InputError where --seed is not the seed that public rows were made with."""
     if options.seed is not None and kept not in (None, typed_seed(options.seed)):
         raise InputError(

@@ -23,7 +23,7 @@ from release.survey import Survey, survey
 from release.terminal import Terminal
 from release.unused import of_settings, without_effect
 from release.vault import Vault
-from release.workdir import Workdir, default_workdir, kept_seed, typed_seed
+from release.workdir import Seed, Workdir, default_workdir, kept_seed, typed_seed
 
 if TYPE_CHECKING:
     from crafting.method import Method
@@ -79,12 +79,15 @@ def resolve(options: ReleaseOptions, workdir: Workdir, terminal: Terminal) -> Re
         if options.verify:
             demand.several_classes(tested, scored, "test rows")
     seed = _seed(options, target, vault)
+    demand.secret_seed(options, seed)
     found = _Found(
         options, workdir, target, chain, source, split, whole, tested, test, scored, method, seed
     )
     if not chain.manifests:
         return _plan(found, None)
-    step = increment.find(chain, vault, source, split, whole, options, seed, workdir, terminal.line)
+    step = increment.find(
+        chain, vault, source, split, whole, options, seed.digits, workdir, terminal.line
+    )
     if step is None:
         # A pull request that was merged, or a run that was killed, left no tag.
         target.name_releases([manifest.release for manifest in chain.manifests])
@@ -110,7 +113,7 @@ class _Found:
     test_split: str | None
     test_rows: Survey | None
     method: Method
-    seed: str
+    seed: Seed
 
 
 def _plan(found: _Found, step: Increment | None) -> ReleasePlan:
@@ -148,8 +151,8 @@ def _plan(found: _Found, step: Increment | None) -> ReleasePlan:
         net_size=net_size,
         fit_rows=_fit_rows(found, net_size),
         fit_share=1.0 if step is None else choices.share("--fit-share", options.fit_share),
-        seed=found.seed,
-        typed_seed=options.seed is not None or found.chain.typed_seed,
+        seed=found.seed.digits,
+        typed_seed=found.seed.typed or found.chain.typed_seed,
         formats=choices.formats(options.format or "parquet"),
         encoding=choices.one_of("--encoding", options.encoding, ("png", "webp")),
         rows_per_shard=options.rows_per_shard or _rows_per_shard(rows),
@@ -346,7 +349,7 @@ def _fit_rows(found: _Found, net_size: int) -> int:
     return min(options.fit_rows or room, there)
 
 
-def _seed(options: ReleaseOptions, target: Target, vault: Vault) -> str:
+def _seed(options: ReleaseOptions, target: Target, vault: Vault) -> Seed:
     if options.seed is not None:
         return typed_seed(options.seed)
     return vault.seed() or kept_seed(_place(options.source), target.name)

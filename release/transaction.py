@@ -16,7 +16,7 @@ from release.plan import ReleasePlan
 from release.publish import HeadMoved
 from release.staging import demand_staged, staged_release
 from release.survey import Survey
-from release.workdir import Workdir
+from release.workdir import Seed, Workdir
 
 _EDITS = 5
 """How often a card is merged again because somebody edited the target meanwhile."""
@@ -53,7 +53,7 @@ def _keep(plan: ReleasePlan, workdir: Workdir, places: Places, chain: Chain) -> 
     survey = Survey.load(workdir.survey(plan.survey))
     marks = places.vault.marks(survey.digests)
     places.vault.keep(
-        seed=plan.seed,
+        seed=Seed(plan.seed, plan.typed_seed),
         states={plan.state_key(): workdir.state(plan.fit_key())},
         release=plan.release,
         release_id=plan.release_id(),

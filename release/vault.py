@@ -2,7 +2,7 @@
 rows are released.
 
 salt                              with it the key is stretched; not secret
-facts.enc                         the target and the seed
+facts.enc                         the target, and the seed and whether it was typed
 states/KEY/files.enc              the names of a State's files
 states/KEY/NAME.safetensors.enc   one of them
 ledger/RELEASE-ID.enc             the rows of the release of this name and id (`release.ledger`)
@@ -34,6 +34,7 @@ from release.errors import InputError, StorageError
 from release.ledger import Ledger, LedgerEntry
 from release.ledger import marks as keyed_marks
 from release.store import Content, Store, write_owned
+from release.workdir import Seed
 
 KEY_VARIABLE = "PROTECT_RELEASE_KEY"
 _SHORTEST = 16
@@ -151,7 +152,7 @@ class Vault:
     def __init__(self, store: Store, target: str, owner: _OwnerKey) -> None:
         self._store, self._target, self._owner = store, target, owner
         self._keys: _Keys | None = None
-        self._seed: str | None = None
+        self._seed: Seed | None = None
         self._names: set[str] = set()
 
     @classmethod
@@ -185,8 +186,8 @@ class Vault:
         self._store.prepare()
         self._unlocked()
 
-    def seed(self) -> str | None:
-        """The seed that is kept, 64 hex digits, or None."""
+    def seed(self) -> Seed | None:
+        """The seed that is kept, or None."""
         return self._seed
 
     def has_state(self, key: str) -> bool:
@@ -223,7 +224,7 @@ class Vault:
     def keep(
         self,
         *,
-        seed: str,
+        seed: Seed,
         states: Mapping[str, Path],
         release: str,
         release_id: str,
@@ -233,7 +234,8 @@ class Vault:
         """In one change: the seed, the States by key (folders of release.state) and the rows of
         this release are kept, and the rows of releases that never came to be are dropped.
 
-        A seed and States that were kept before stay as they are. `confirmed` are the ids of the
+        States that were kept before stay as they are, and so does a seed once a release is
+        confirmed, whose rows were made with it. `confirmed` are the ids of the
         releases that readers see, by name: dropped are entries whose release they see under another
         id. One of a release that they do not see yet stays, for another run may be about to publish
         it. Doing this again changes nothing.
@@ -241,12 +243,15 @@ class Vault:
         there = self._look_again()
         dropped = {n for n, name, id in _entries(there) if confirmed.get(name, id) != id}
         with self._sealed_states(states, there) as additions:
-            additions |= {} if self.exists else self._founding(seed)
+            additions |= {} if self.exists else {_SALT: self._unlocked().salt}
+            if seed != self._seed and not (self._seed and confirmed):
+                additions |= self._facts(seed)
             additions |= self._changed(_entry_name(release, release_id), rows.to_bytes(), there)
             if additions or dropped:
                 self._store.change(additions, sorted(dropped), f"Keep {release} ({release_id})")
         self._names = (there | set(additions)) - dropped
-        self._seed = self._seed or seed
+        if _FACTS in additions:
+            self._seed = seed
 
     def _look_again(self) -> set[str]:
         """What is there now, after whatever others did since this vault was opened."""
@@ -260,9 +265,10 @@ class Vault:
             )
         return there
 
-    def _founding(self, seed: str) -> dict[str, Content]:
-        facts = {"format": _FORMAT, "target": self._target, "seed": seed}
-        return {_SALT: self._unlocked().salt, **self._sealed(_FACTS, json.dumps(facts).encode())}
+    def _facts(self, seed: Seed) -> dict[str, Content]:
+        named = {"seed": seed.digits, "typed": seed.typed}
+        facts = {"format": _FORMAT, "target": self._target} | named
+        return self._sealed(_FACTS, json.dumps(facts).encode())
 
     def _entry(self, name: str) -> LedgerEntry:
         return LedgerEntry.from_bytes(self._read(name), f"{self._store.place}/{name}")
@@ -337,4 +343,4 @@ class Vault:
                 f"the state at {place} belongs to {facts['target']}, not to {self._target}: name "
                 "another --state"
             )
-        self._seed = facts["seed"]
+        self._seed = Seed(facts["seed"], facts.get("typed", False))

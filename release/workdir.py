@@ -21,6 +21,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,17 +66,26 @@ def default_workdir(source: str, target: str) -> Path:
     return cache_home() / "work" / pair_id(source, target)
 
 
-def kept_seed(source: str, target: str) -> str:
-    """64 hex digits from the operating system: drawn once for this source and target, then read."""
+@dataclass(frozen=True)
+class Seed:
+    """What all randomness of a dataset comes from: 64 hex digits. typed: a person chose the number
+    that they were made from, so that others can try it."""
+
+    digits: str
+    typed: bool
+
+
+def kept_seed(source: str, target: str) -> Seed:
+    """From the operating system: drawn once for this source and target, then read."""
     path = data_home() / "seeds" / pair_id(source, target)
     if not path.exists():
         write_private(path, secrets.token_hex(32))
-    return path.read_text().strip()
+    return Seed(path.read_text().strip(), typed=False)
 
 
-def typed_seed(seed: int) -> str:
-    """64 hex digits from a number a person typed."""
-    return hashlib.sha256(f"typed {seed}".encode()).hexdigest()
+def typed_seed(seed: int) -> Seed:
+    """From a number a person typed."""
+    return Seed(hashlib.sha256(f"typed {seed}".encode()).hexdigest(), typed=True)
 
 
 class Workdir:

@@ -14,6 +14,7 @@ from release.hub import HubRepo
 from release.ledger import LedgerEntry
 from release.store import FolderStore, HubStore, Store, store_of
 from release.vault import Vault
+from release.workdir import Seed
 from tests.hub.server import Hub
 
 ID = "org/name-state"
@@ -292,7 +293,7 @@ def test_a_vault_lives_on_the_hub(
     for number, id in enumerate(("a1", "b2")):
         vault = opened()
         vault.keep(
-            seed="5eed" * 16,
+            seed=Seed("5eed" * 16, typed=False),
             states={"k1": tmp_path / "fitted"},
             release=f"r{number + 1:04d}",
             release_id=id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -80,3 +81,7 @@ def test_a_seed_that_was_typed_once_is_said_of_every_later_release(
     reports = [json.loads(path.read_text()) for path in (out / "reports").glob("*/report.json")]
     told = ["typed-seed" in [flag["id"] for flag in report["flags"]] for report in reports]
     assert told == [True, True]
+    shutil.rmtree(out)
+    planned = run("plan", *pushed[1:], *options)
+    assert planned.exit_code == 0, planned.stderr
+    assert json.loads((tmp_path / "work/plan.json").read_text())["typed_seed"]

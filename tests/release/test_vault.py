@@ -15,9 +15,10 @@ from release.errors import InputError, StorageError
 from release.ledger import LedgerEntry
 from release.store import FolderStore
 from release.vault import KEY_VARIABLE, Vault
+from release.workdir import Seed
 
 KEY = "sixteen letters!"
-SEED = "5eed" * 16
+SEED = Seed("5eed" * 16, typed=False)
 WEIGHTS = torch.arange(500, dtype=torch.float32) + 0.125
 STATE = {
     "checkpoint-00/head.weight": WEIGHTS,
@@ -115,6 +116,13 @@ def test_a_vault_knows_at_once_what_it_kept(store: FolderStore, fitted: Path) ->
     assert vault.ledger(["a1"]).rows.tolist() == [0, 1]
 
 
+def test_a_seed_of_which_nothing_is_released_gives_way(store: FolderStore) -> None:
+    _keep(_open(store))
+    vault, typed = _open(store), Seed("abcd" * 16, typed=True)
+    _keep(vault, seed=typed)
+    assert vault.seed() == _open(store).seed() == typed
+
+
 def test_the_ledger_has_the_releases_asked_for_in_their_order(store: FolderStore) -> None:
     for number, id in enumerate(("a1", "b2", "c3"), 1):
         _keep(_open(store), number, id)
@@ -147,7 +155,9 @@ def test_a_seed_and_a_state_that_were_kept_stay(
     _keep(_open(store), states={"k1": fitted})
     before = _bytes(store)
     state.save(tmp_path / "other", {"other": torch.zeros(1)})
-    _keep(_open(store), 2, "b2", seed="0" * 64, states={"k1": tmp_path / "other"})
+    other, seen = Seed("0" * 64, typed=False), {"r0001": "a1"}
+    states = {"k1": tmp_path / "other"}
+    _keep(_open(store), 2, "b2", seed=other, states=states, confirmed=seen)
     assert _open(store).seed() == SEED
     after = _bytes(store)
     assert after.keys() - before.keys() == {"ledger/r0002-b2.enc"}
@@ -200,7 +210,7 @@ def test_of_two_runs_that_begin_a_vault_one_does(store: FolderStore) -> None:
 def test_no_file_shows_what_is_kept(store: FolderStore, fitted: Path) -> None:
     _keep(_open(store), states={"k1": fitted})
     secrets = [
-        *(SEED.encode(), bytes.fromhex(SEED), KEY.encode(), b"org/name"),
+        *(SEED.digits.encode(), bytes.fromhex(SEED.digits), KEY.encode(), b"org/name"),
         *(WEIGHTS.numpy().tobytes()[at : at + 16] for at in range(0, 2000, 16)),
         *(row.tobytes() for row in DIGESTS[:2]),
         *(mark.tobytes() for mark in _open(store).marks(DIGESTS[:2])),
