@@ -40,7 +40,7 @@ _DASHES = ("none", "7 4", "2 4", "9 3 2 3", "12 5", "4 2")
 
 def render_report(report: Mapping[str, Any], pictures: Mapping[str, bytes] | None = None) -> str:
     """One HTML document of the report (the values of report.json) and these pictures, PNG bytes by
-    file name or by caption. Keys that older reports lack are left out of the page: `analyses`,
+    caption. Keys that older reports lack are left out of the page: `analyses`,
     `left_out`, `unexamined`, `delivered_as`, `class_names`, `settings`, `date` and `name`.
     ValueError where a picture is no PNG."""
     found = results(report)

@@ -6,15 +6,8 @@ import base64
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_CAPTIONS = {
-    "images": "Images of this release, as published (of large ones, the middle).",
-    "shown": "Chosen rows: clean, as published, and their difference times 16 (of large ones, the "
-    "middle).",
-    "compared": "Clean, as published, and their difference times 16 (of large ones, the middle).",
-}
 
 
 @dataclass(frozen=True)
@@ -28,21 +21,13 @@ class Strip:
 
 
 def strips(pictures: Mapping[str, bytes]) -> list[Strip]:
-    """These PNGs by name, the captions of those that a release has being known; ValueError where
-    one is no PNG."""
-    return [_strip(name, data) for name, data in pictures.items()]
+    """These PNGs, which are given by caption; ValueError where one is no PNG."""
+    return [_strip(caption, data) for caption, data in pictures.items()]
 
 
-def _strip(name: str, data: bytes) -> Strip:
+def _strip(caption: str, data: bytes) -> Strip:
     if data[:8] != _PNG or len(data) < 24:
-        raise ValueError(f"picture {name!r} is no PNG: give the bytes of one")
+        raise ValueError(f"picture {caption!r} is no PNG: give the bytes of one")
     width, height = struct.unpack(">II", data[16:24])
     uri = f"data:image/png;base64,{base64.b64encode(data).decode()}"
-    return Strip(_caption(name), uri, width, height)
-
-
-def _caption(name: str) -> str:
-    path = PurePosixPath(name)
-    if path.suffix != ".png":
-        return name
-    return _CAPTIONS.get(path.stem, path.stem.replace("-", " ").replace("_", " "))
+    return Strip(caption, uri, width, height)

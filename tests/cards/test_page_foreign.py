@@ -63,7 +63,7 @@ def test_foreign_text_is_shown_and_not_obeyed(name: str) -> None:
 
 
 def test_it_needs_nothing_from_anywhere() -> None:
-    html = render_report(report_values.full(), {"images.png": png()})
+    html = render_report(report_values.full(), {"Images": png()})
     policy = read(html).all("meta")[1].attributes
     assert policy["http-equiv"] == "Content-Security-Policy"
     assert policy["content"].startswith("default-src 'none'; ")
