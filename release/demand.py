@@ -21,22 +21,25 @@ if TYPE_CHECKING:
     from evaluation.countermeasures import Countermeasure
 
 
-def worth_public(options: ReleaseOptions) -> None:
-    """What nobody can check, or anybody can make again, is not made public."""
-    if options.public and not options.verify:
-        raise InputError("--public needs a verified release: drop --no-verify, or drop --public")
-    if options.public and options.seed is not None:
+def worth_public(options: ReleaseOptions, target: str) -> None:
+    """What nobody can check, or anybody can make again, is not for everybody."""
+    if not options.verify:
         raise InputError(
-            "--public needs a secret seed, and a typed one can be guessed: drop --seed or --public"
+            f"a release for everybody must be verified: drop --no-verify, or keep {target} private"
+        )
+    if options.seed is not None:
+        raise InputError(
+            "a release for everybody needs a secret seed, and a typed one can be guessed: drop "
+            f"--seed, or keep {target} private"
         )
 
 
-def secret_seed(options: ReleaseOptions, seed: Seed) -> None:
-    """A seed that was typed before, and kept, is not that of a public release either."""
-    if options.public and seed.typed:
+def secret_seed(seed: Seed, target: str) -> None:
+    """A seed that was typed before, and kept, is not that of a release for everybody either."""
+    if seed.typed:
         raise InputError(
-            "--public needs a secret seed, and that of this target was typed once and can be "
-            "guessed: drop --public, or name another --to"
+            f"a release for everybody needs a secret seed, and that of {target} was typed once and "
+            "can be guessed: keep it private, or name another --to"
         )
 
 

@@ -80,6 +80,9 @@ class HubTarget:
     def branch(self) -> str:
         return self._repo.revision
 
+    def is_public(self) -> bool:
+        return self._repo.exists() and not self._repo.is_private()
+
     def refuse(self, source: str) -> None:
         if source.removeprefix("hf://datasets/").partition("@")[0] == self.name:
             raise InputError(f"--to {self.name} is the source itself: name another repository")
@@ -125,8 +128,8 @@ class HubTarget:
             )
 
     def _demand_unseen(self) -> None:
-        """Nothing becomes visible to everybody without being asked for."""
-        if not self._public and not self._repo.is_private():
+        """Nothing becomes visible to everybody without being asked for, once for a dataset."""
+        if not (self._public or self._repo.is_private() or self.published().releases):
             raise InputError(
                 f"{self.name} is public, and a release would be visible to everybody at once: add "
                 f"--public, or make it private first: `hf repos settings {self.name} --private "

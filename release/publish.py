@@ -64,6 +64,10 @@ class Target(Protocol):
         """Where in it releases go; None in a folder."""
         ...
 
+    def is_public(self) -> bool:
+        """Whether everybody can read it now."""
+        ...
+
     def refuse(self, source: str) -> None:
         """Raises InputError or HubRefused where a release of `source` must not or cannot go here;
         writes nothing."""
@@ -125,6 +129,9 @@ class LocalTarget:
     @property
     def branch(self) -> str | None:
         return None
+
+    def is_public(self) -> bool:
+        return False
 
     def refuse(self, source: str) -> None:
         folder = Path(source).expanduser()

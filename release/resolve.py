@@ -12,18 +12,17 @@ from typing import TYPE_CHECKING
 from release import choices, demand, increment, machine, places
 from release.chain import Chain
 from release.errors import InputError
+from release.existing import Existing, look
 from release.increment import Increment
 from release.options import ReleaseOptions
 from release.plan import ReleasePlan
 from release.publish import Target, target_of
-from release.published import demand_for_everybody
 from release.shards import default_rows_per_shard
 from release.source import Source, known_split, open_source, protected_split, test_split_of
 from release.survey import Survey, survey
 from release.terminal import Terminal
 from release.unused import of_settings, without_effect
-from release.vault import Vault
-from release.workdir import Seed, Workdir, default_workdir, kept_seed, typed_seed
+from release.workdir import Workdir, default_workdir
 
 if TYPE_CHECKING:
     from crafting.method import Method
@@ -39,63 +38,79 @@ def workdir_of(options: ReleaseOptions) -> Workdir:
                 "clean ones: name another folder"
             )
         return Workdir(chosen)
-    return Workdir(default_workdir(_place(options.source), _target(options).name))
+    return Workdir(default_workdir(options.source, _target(options).name))
 
 
 def resolve(options: ReleaseOptions, workdir: Workdir, terminal: Terminal) -> ReleasePlan | None:
     """The plan for these options, with the source surveyed; None where the target has every row of
     the source already. InputError says what cannot work."""
-    target = _target(options)
-    demand.worth_public(options)
-    increment.demand_options(options)
-    target.refuse(options.source)
-    vault = places.vault_of(options, target, terminal)
-    published = target.published()
-    chain = Chain.of(published.releases, target.name)
-    if options.public:
-        demand_for_everybody(target, chain, published.head)
+    existing = look(options, _target(options), terminal)
+    chain = existing.chain
     unused = without_effect(options, chain)
     if chain.manifests:
         options = increment.continued(options, chain)
-        increment.demand_same_seed(options, vault.seed())
     method = _method(options)
     demand.hidden_source(options)
     source = _open(options)
     split = protected_split(source, options.split)
     source = source.labelled_as(split)
-    _tell_start(source, split, target, chain, terminal)
+    _tell_start(source, split, existing.target, chain, terminal)
     if unused:
         terminal.line(f"without effect here: {', '.join(unused)}")
     if chain.manifests:
         increment.demand_same_rows(chain, source, split, list(source.columns.features()))
     whole = _survey(source, split, options.rows, options, workdir, terminal)
     demand.labels(source, whole, method, options)
+    scored = _scored(source, split, options, workdir, terminal)
+    found = _Found(options, workdir, existing, source, split, whole, scored, method)
+    return _increment(found, terminal) if chain.manifests else _plan(found, None)
+
+
+def _increment(found: _Found, terminal: Terminal) -> ReleasePlan | None:
+    """The plan for the rows that are new; None where none is."""
+    existing, options = found.existing, found.options
+    step = increment.find(
+        existing.chain,
+        existing.vault,
+        found.source,
+        found.split,
+        found.whole,
+        options,
+        existing.seed.digits,
+        found.workdir,
+        terminal.line,
+    )
+    if step is not None:
+        return _plan(found, step)
+    # A pull request that was merged, or a run that was killed, left no tag.
+    existing.target.name_releases([manifest.release for manifest in existing.chain.manifests])
+    idle = of_settings(options, existing.target.name)
+    if idle:
+        terminal.line(f"without effect where nothing is new: {', '.join(idle)}")
+    return None
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """What victims are scored on; split and rows are None where there is nothing."""
+
+    source: Source
+    split: str | None
+    rows: Survey | None
+
+
+def _scored(
+    source: Source, split: str, options: ReleaseOptions, workdir: Workdir, terminal: Terminal
+) -> _Scored:
     test = _test_split(source, split, options)
     tested = _tested(source, test, options)
     demand.scored(source, tested, options)
-    scored = None
-    if test is not None:
-        scored = _survey(tested.bare(), test, None, options, workdir, terminal)
-        if options.verify:
-            demand.several_classes(tested, scored, "test rows")
-    seed = _seed(options, target, vault)
-    demand.secret_seed(options, seed)
-    found = _Found(
-        options, workdir, target, chain, source, split, whole, tested, test, scored, method, seed
-    )
-    if not chain.manifests:
-        return _plan(found, None)
-    step = increment.find(
-        chain, vault, source, split, whole, options, seed.digits, workdir, terminal.line
-    )
-    if step is None:
-        # A pull request that was merged, or a run that was killed, left no tag.
-        target.name_releases([manifest.release for manifest in chain.manifests])
-        idle = of_settings(options, target.name)
-        if idle:
-            terminal.line(f"without effect where nothing is new: {', '.join(idle)}")
-        return None
-    return _plan(found, step)
+    if test is None:
+        return _Scored(tested, None, None)
+    rows = _survey(tested.bare(), test, None, options, workdir, terminal)
+    if options.verify:
+        demand.several_classes(tested, rows, "test rows")
+    return _Scored(tested, test, rows)
 
 
 @dataclass(frozen=True)
@@ -104,16 +119,12 @@ class _Found:
 
     options: ReleaseOptions
     workdir: Workdir
-    target: Target
-    chain: Chain
+    existing: Existing
     source: Source
     split: str
     whole: Survey
-    tested: Source
-    test_split: str | None
-    test_rows: Survey | None
+    scored: _Scored
     method: Method
-    seed: Seed
 
 
 def _plan(found: _Found, step: Increment | None) -> ReleasePlan:
@@ -134,11 +145,11 @@ def _plan(found: _Found, step: Increment | None) -> ReleasePlan:
         columns=list(source.columns.features()),
         not_published=_not_published(source, found.split),
         split=found.split,
-        test_split=found.test_split,
-        test_source=None if found.tested is found.source else found.tested.to_json(),
+        test_split=found.scored.split,
+        test_source=None if found.scored.source is found.source else found.scored.source.to_json(),
         limit=options.rows,
         num_rows=len(rows),
-        test_rows=0 if found.test_rows is None else len(found.test_rows.rows()),
+        test_rows=0 if found.scored.rows is None else len(found.scored.rows.rows()),
         class_names=list(source.class_names),
         shape=None if shape is None else list(shape),
         method=options.method or increment.DEFAULT_METHOD,
@@ -151,17 +162,17 @@ def _plan(found: _Found, step: Increment | None) -> ReleasePlan:
         net_size=net_size,
         fit_rows=_fit_rows(found, net_size),
         fit_share=1.0 if step is None else choices.share("--fit-share", options.fit_share),
-        seed=found.seed.digits,
-        typed_seed=found.seed.typed or found.chain.typed_seed,
+        seed=found.existing.seed.digits,
+        typed_seed=found.existing.seed.typed or found.existing.chain.typed_seed,
         formats=choices.formats(options.format or "parquet"),
         encoding=choices.one_of("--encoding", options.encoding, ("png", "webp")),
         rows_per_shard=options.rows_per_shard or _rows_per_shard(rows),
         batch_size=_batch_size(net_size),
         license=options.license or source.license,
-        show_rows=_show_rows(options.show_rows, rows, found.chain.next_row),
+        show_rows=_show_rows(options.show_rows, rows, found.existing.chain.next_row),
         verify=options.verify,
         victims=choices.victims(options.victim, preset),
-        countermeasures=_countermeasures(options, source, found.tested),
+        countermeasures=_countermeasures(options, source, found.scored.source),
         victim_seeds=options.victim_seeds,
         victim_epochs=options.victim_epochs,
         max_accuracy=options.max_accuracy,
@@ -171,7 +182,7 @@ def _plan(found: _Found, step: Increment | None) -> ReleasePlan:
 
 def _place_in_chain(found: _Found, step: Increment | None) -> dict[str, object]:
     """Which release of the dataset it is, and what it adds."""
-    chain = found.chain
+    chain = found.existing.chain
     first = chain.manifests[0].num_rows if chain.manifests else len(found.whole.rows())
     return {
         "release": chain.next_name,
@@ -190,14 +201,14 @@ def _where(found: _Found) -> dict[str, object]:
     """Where it goes, and where it is made."""
     options = found.options
     return {
-        "target": found.target.name,
-        "on_hub": found.target.is_hub,
+        "target": found.existing.target.name,
+        "on_hub": found.existing.target.is_hub,
         "revision": options.revision,
         "create_pr": options.create_pr,
-        "public": options.public,
+        "public": found.existing.for_everybody,
         "gated": options.gated,
         "hub_patience": options.hub_patience,
-        "state": places.state_text(options, found.target),
+        "state": places.state_text(options, found.existing.target),
         "workdir": str(found.workdir.path),
     }
 
@@ -260,12 +271,6 @@ def _method(options: ReleaseOptions) -> Method:
         )
     except ValueError as problem:
         raise InputError(f"{problem} (see `protect-release methods`)") from None
-
-
-def _place(spec: str) -> str:
-    """One text for one source, however its folder was written."""
-    path = Path(spec).expanduser()
-    return str(path.resolve()) if path.exists() else spec
 
 
 def _open(options: ReleaseOptions, looked_at: str | None = None) -> Source:
@@ -343,16 +348,10 @@ def _fit_rows(found: _Found, net_size: int) -> int:
     increment a share of the source."""
     options, there = found.options, len(found.whole.rows())
     room = int(options.cache_gb * 1e9 / (3 * net_size * net_size))
-    if found.chain.manifests:
+    if found.existing.chain.manifests:
         share = choices.share("--fit-share", options.fit_share)
         return max(2 * found.source.num_classes, min(room, round(share * there)))
     return min(options.fit_rows or room, there)
-
-
-def _seed(options: ReleaseOptions, target: Target, vault: Vault) -> Seed:
-    if options.seed is not None:
-        return typed_seed(options.seed)
-    return vault.seed() or kept_seed(_place(options.source), target.name)
 
 
 def _rows_per_shard(rows: Survey) -> int:

@@ -16,7 +16,7 @@ from release.plan import ReleasePlan
 from release.publish import HeadMoved
 from release.staging import demand_staged, staged_release
 from release.survey import Survey
-from release.workdir import Seed, Workdir
+from release.workdir import Seed, Workdir, forget_seed
 
 _EDITS = 5
 """How often a card is merged again because somebody edited the target meanwhile."""
@@ -60,6 +60,7 @@ def _keep(plan: ReleasePlan, workdir: Workdir, places: Places, chain: Chain) -> 
         rows=LedgerEntry.of(plan.first_row, marks),
         confirmed={m.release: m.id for m in chain.manifests},
     )
+    forget_seed(plan.source["spec"], plan.target)
 
 
 def demand_own_gate(plan: ReleasePlan, workdir: Workdir) -> None:
@@ -67,6 +68,6 @@ def demand_own_gate(plan: ReleasePlan, workdir: Workdir) -> None:
     found = json.loads((workdir.report / "report.json").read_text())
     if plan.public and "raised-gate" in [flag["id"] for flag in found["flags"]]:
         raise InputError(
-            "--public is not for a release that only a raised --max-accuracy lets through: drop "
-            "--max-accuracy, or drop --public"
+            "a release that only a raised --max-accuracy lets through is not for everybody: drop "
+            f"--max-accuracy, or keep {plan.target} private"
         )

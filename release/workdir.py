@@ -63,7 +63,7 @@ def target_id(target: str) -> str:
 
 
 def default_workdir(source: str, target: str) -> Path:
-    return cache_home() / "work" / pair_id(source, target)
+    return cache_home() / "work" / pair_id(place_of(source), target)
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,27 @@ class Seed:
     typed: bool
 
 
+def place_of(source: str) -> str:
+    """One text for one source, however its folder was written."""
+    path = Path(source).expanduser()
+    return str(path.resolve()) if source and path.exists() else source
+
+
 def kept_seed(source: str, target: str) -> Seed:
     """From the operating system: drawn once for this source and target, then read."""
-    path = data_home() / "seeds" / pair_id(source, target)
+    path = _seed_file(source, target)
     if not path.exists():
         write_private(path, secrets.token_hex(32))
     return Seed(path.read_text().strip(), typed=False)
+
+
+def forget_seed(source: str, target: str) -> None:
+    """The drawn seed lies here no more: whoever needs it has it from elsewhere."""
+    _seed_file(source, target).unlink(missing_ok=True)
+
+
+def _seed_file(source: str, target: str) -> Path:
+    return data_home() / "seeds" / pair_id(place_of(source), target)
 
 
 def typed_seed(seed: int) -> Seed:

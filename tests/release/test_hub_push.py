@@ -176,6 +176,20 @@ def test_what_was_not_verified_is_not_opened_by_a_later_push(run: Run, pushed: P
     assert pushed.hub.repo(TARGET).private
 
 
+def test_what_is_added_to_an_opened_dataset_is_for_everybody(
+    run: Run, pushed: Pushed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has to repeat --public, and nobody gets around what it asks for."""
+    monkeypatch.setattr(pushed.hub.repo(TARGET), "private", False)
+    unverified = run(*pushed.arguments)
+    assert unverified.exit_code == 2
+    assert "must be verified: drop --no-verify" in unverified.stderr
+    assert "r0001" in run(*pushed.arguments, "--verify").stderr
+    monkeypatch.setattr("release.published._KEPT_PRIVATE", {})  # as if both had been verified
+    result = run(*pushed.arguments, "--verify")
+    assert (result.exit_code, json.loads(result.stdout)) == (0, {"changed": False})
+
+
 def test_settings_that_wait_for_a_new_release_are_named(
     run: Run, pushed: Pushed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +213,12 @@ def test_no_secret_is_public(pushed: Pushed) -> None:
     for where, data in public.items():
         found = [what for what, secret in secrets.items() if secret in data]
         assert not found, (where, found)
+
+
+def test_the_seed_is_kept_encrypted_only(pushed: Pushed) -> None:
+    from release.workdir import data_home, pair_id
+
+    assert not (data_home() / "seeds" / pair_id(SOURCE, TARGET)).exists()
 
 
 def _key_file() -> Path:

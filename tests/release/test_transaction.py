@@ -33,7 +33,7 @@ def test_a_raised_gate_lets_nothing_out_to_everybody(
     workdir.report.mkdir()
     report = {"flags": [{"id": flag, "text": ""} for flag in flags]}
     (workdir.report / "report.json").write_text(json.dumps(report))
-    plan: Any = SimpleNamespace(public=public)
+    plan: Any = SimpleNamespace(public=public, target="org/name")
     if not refused:
         return demand_own_gate(plan, workdir)
     with pytest.raises(InputError, match="--max-accuracy"):
