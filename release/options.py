@@ -5,7 +5,7 @@ takes it, with its help. Loads nothing heavy.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -186,7 +186,12 @@ class ReleaseOptions:
     ] = None
     fit_rows: Annotated[
         int | None,
-        option(min=2, help="Rows that surrogates and victims train on, at most.", panel=METHOD),
+        option(
+            min=2,
+            help="Rows that surrogates and victims train on, at most. (default: as many as fit in "
+            "--cache-gb)",
+            panel=METHOD,
+        ),
     ] = None
     seed: Annotated[
         int | None,
@@ -220,11 +225,18 @@ class ReleaseOptions:
 
     victim: Annotated[
         list[str],
-        option(help="Victim to train; repeat. See `protect-release victims`.", panel=VERIFICATION),
+        option(
+            help="Victim to train; repeat. See `protect-release victims`. (default: the preset's)",
+            panel=VERIFICATION,
+        ),
     ] = field(default_factory=list)
     countermeasure: Annotated[
         list[str],
-        option(help="Countermeasure NAME:KEY=VALUE; repeat.", panel=VERIFICATION),
+        option(
+            help="Countermeasure NAME:KEY=VALUE, beside plain training, which the gate judges; "
+            "repeat; `all` for every one. (default: none; without labels simclr:clean=1000)",
+            panel=VERIFICATION,
+        ),
     ] = field(default_factory=list)
     victim_seeds: Annotated[
         int, option(min=1, help="Trainings of each victim.", panel=VERIFICATION)
@@ -270,13 +282,26 @@ class ReleaseOptions:
     ] = None
 
 
-def as_parameters(kind: type[Options]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Makes `command(options, **own)` a Typer command with one parameter per field of `kind`
-    before its own."""
+OF_RELEASES = (
+    *("to", "public", "gated", "create_pr", "revision", "state", "format", "license", "show_rows"),
+    *("incremental_method", "incremental_set", "fit_share", "verify", "verify_rows"),
+)
+"""What says nothing where nothing is ever released."""
+OF_VERIFICATION = (
+    *("test_split", "victim", "countermeasure", "victim_seeds", "victim_epochs", "max_accuracy"),
+)
+
+
+def as_parameters(
+    kind: type[Options], without: Collection[str] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Makes `command(options, **own)` a Typer command with one parameter per field of `kind`, but
+    those `without` which it goes, before its own."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
-        declared = [_parameter(kind, f) for f in fields(kind)]  # type: ignore[arg-type]
+        shown = [f for f in fields(kind) if f.name not in without]  # type: ignore[arg-type]
+        declared = [_parameter(kind, f) for f in shown]
         names = [parameter.name for parameter in declared]
 
         def with_parameters(**values: Any) -> None:

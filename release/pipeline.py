@@ -157,7 +157,7 @@ class Pipeline:
             except GateMissed as missed:
                 options = self._with_own_method(plan, options, missed)
         raise HubRefused(
-            f"{options.to} was changed {_RACES} times while this release was made: wait until "
+            f"the target was changed {_RACES} times while this release was made: wait until "
             "nobody else publishes there, then run the same command again; nothing is lost"
         )
 

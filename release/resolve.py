@@ -303,10 +303,12 @@ def _tested(source: Source, test_split: str | None, options: ReleaseOptions) -> 
 
 
 def _countermeasures(options: ReleaseOptions, source: Source, tested: Source) -> list[str]:
-    """What victims try: without labels, nothing that learns from them."""
+    """What victims try: plain training, which the gate judges, and what was asked for; without
+    labels nothing that learns from them."""
     rows = choices.Rows(tested.num_classes, labelled=source.label_column is not None)
-    usual = ("none",) if rows.labelled else choices.WITHOUT_LABELS
-    tried = choices.countermeasures(options.countermeasure or usual, rows)
+    asked = options.countermeasure
+    wanted = ["none", *asked] if rows.labelled else asked or choices.WITHOUT_LABELS
+    tried = choices.countermeasures(wanted, rows)
     if options.verify:
         demand.possible(tried, rows)
     return tried

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -89,8 +89,9 @@ def _method_row(name: str, paper: Any, quick: Any) -> dict[str, Any]:
     }
 
 
-def victims_table() -> tuple[Table, list[dict[str, Any]]]:
-    """Every victim with its net's size, and how long 1,000 images of 32x32 take here."""
+def victims_table(tell: Callable[[int, int], None]) -> tuple[Table, list[dict[str, Any]]]:
+    """Every victim with its net's size, and how long 1,000 images of 32x32 take here, of which the
+    largest take a minute: `tell` hears how many of them all are done."""
     from crafting.nets import build, num_parameters
     from crafting.registry import Preset
     from evaluation.victims import VICTIMS
@@ -98,7 +99,8 @@ def victims_table() -> tuple[Table, list[dict[str, Any]]]:
 
     table = Table("victim", "parameters", "epochs (paper / quick)", "s per 1,000 images here")
     rows = []
-    for name, victim in VICTIMS.items():
+    for done, (name, victim) in enumerate(VICTIMS.items()):
+        tell(done, len(VICTIMS))
         epochs = {preset: victim.recipe(preset).epochs for preset in get_args(Preset)}
         row = {
             "name": name,

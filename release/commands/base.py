@@ -33,14 +33,17 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="One JSON value on stdout; talk goes to stderr.")
+]
 WorkdirOption = Annotated[
     str, typer.Option("--workdir", help="Folder that `protect-release plan` wrote its plan to.")
 ]
 Dataset = Annotated[
     str,
     typer.Argument(
-        metavar="RELEASE", help="Folder or Hub id, org/name[@revision], of a published dataset."
+        metavar="RELEASE",
+        help="Folder of a published dataset, or its Hub id, org/name or org/name@revision.",
     ),
 ]
 

@@ -9,7 +9,7 @@ import typer
 
 from release.commands.base import AsJson, WorkdirOption, command, pipeline_of, stage, tell_report
 from release.errors import InputError
-from release.options import ReleaseOptions, as_parameters
+from release.options import OF_RELEASES, OF_VERIFICATION, ReleaseOptions, as_parameters
 
 if TYPE_CHECKING:
     from release.pipeline import Pipeline
@@ -88,7 +88,7 @@ def card(workdir: WorkdirOption, as_json: AsJson = False) -> None:
 def publish(
     target: Annotated[
         str | None,
-        typer.Argument(metavar="[TARGET]", help="A reviewed Hub release, to be opened."),
+        typer.Argument(metavar="TARGET", help="A reviewed Hub release, to be opened."),
     ] = None,
     workdir: Annotated[
         str | None,
@@ -116,7 +116,7 @@ def publish(
 
 
 @command
-@as_parameters(ReleaseOptions)
+@as_parameters(ReleaseOptions, without=(*OF_RELEASES, *OF_VERIFICATION))
 def preview(
     options: ReleaseOptions,
     *,

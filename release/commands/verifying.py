@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from release.commands.base import AsJson, command, pipeline_of, stage, tell_report
-from release.errors import InputError
-from release.options import ReleaseOptions, as_parameters, changed
+from release.errors import GateMissed, InputError
+from release.options import OF_RELEASES, ReleaseOptions, as_parameters, changed
 from release.verification.options import VerifyOptions
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 @as_parameters(VerifyOptions)
 def verify(options: VerifyOptions, *, as_json: AsJson = False) -> None:
     """Train victims on RELEASE, which is published already, under countermeasures, and report what
-    they learn; or, with --workdir alone, on the finished shards of a planned release.
+    they learn; or, with --workdir alone, on the finished shards of a planned release. Exit code 3
+    says that a published RELEASE does not hold.
 
     Example: protect-release verify org/flowers-protected --clean org/flowers --budget-minutes 60
     """
@@ -43,10 +44,13 @@ def verify(options: VerifyOptions, *, as_json: AsJson = False) -> None:
         verified = verifier.run(options)
         published = publish_verification(verified, verifier.workdir) if options.publish else None
     _tell_verified(terminal, verified, published)
+    verdict = verified.report.verdict
+    if verdict is not None and not verdict.holds:
+        raise GateMissed(f"{verified.plan.release} does not hold: {verdict.reason}")
 
 
 @command
-@as_parameters(ReleaseOptions)
+@as_parameters(ReleaseOptions, without=(*OF_RELEASES, "method"))
 def compare(
     options: ReleaseOptions,
     *,

@@ -54,8 +54,11 @@ def methods(
 def victims(as_json: AsJson = False) -> None:
     """List the victims that releases can be tested with."""
     from release.tables import victims_table
+    from release.terminal import Terminal
 
-    show(victims_table(), as_json)
+    with Terminal(as_json).stage("timing", "nets") as tell:
+        found = victims_table(tell)
+    show(found, as_json)
 
 
 Name = Annotated[str | None, typer.Argument(metavar="NAME", help="Explain its parameters.")]

@@ -18,8 +18,9 @@ class VerifyOptions:
     release: Annotated[
         str | None,
         typer.Argument(
-            metavar="[RELEASE]",
-            help="A published dataset, ours or not: a folder or a Hub id, org/name[@revision].",
+            metavar="RELEASE",
+            help="A published dataset, ours or not: a folder, or org/name or org/name@revision of "
+            "the Hub.",
         ),
     ] = None
     clean: Annotated[
@@ -59,13 +60,17 @@ class VerifyOptions:
 
     victim: Annotated[
         list[str],
-        option(help="Victim to train; repeat. See `protect-release victims`.", panel=VERIFICATION),
+        option(
+            help="Victim to train; repeat. See `protect-release victims`. (default: the preset's)",
+            panel=VERIFICATION,
+        ),
     ] = field(default_factory=list)
     countermeasure: Annotated[
         list[str],
         option(
-            help="Countermeasure NAME:KEY=VALUE; repeat; `all` for every one. (default: none, "
-            "cutmix, jpeg, grayscale, ueraser-lite, at-linf:steps=3, and renamed)",
+            help="Countermeasure NAME:KEY=VALUE; repeat; `all` for every one. The gate judges "
+            "plain training, `none`, or without it what is named. (default: none, cutmix, jpeg, "
+            "grayscale, ueraser-lite, at-linf:steps=3, and renamed)",
             panel=VERIFICATION,
         ),
     ] = field(default_factory=list)

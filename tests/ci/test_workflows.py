@@ -186,7 +186,11 @@ def test_the_monthly_verification_is_a_command_that_exists(run: Run) -> None:
     for option in (word for word in words if word.startswith("--")):
         assert option in offered
     assert "--publish" in words
-    assert set(step["env"]) == {"HF_TOKEN", "PROTECT_RELEASE_SOURCE_TOKEN"}
+    folders = {name for name, value in step["env"].items() if "runner.temp" in value}
+    assert folders == {"HF_HOME", "XDG_CACHE_HOME"}
+    assert set(step["env"]) - folders == {"HF_TOKEN", "PROTECT_RELEASE_SOURCE_TOKEN"}
+    [install] = [step for step in _steps(VERIFYING) if "pip install" in step.get("run", "")]
+    assert "--constraint" in install["run"]
 
 
 @pytest.mark.parametrize("template", [TEMPLATE, VERIFYING], ids=_name)

@@ -97,6 +97,22 @@ def test_the_plan_says_what_is_not_published(run: Run, small: Path, out: Path) -
     assert "not published: splits test; columns thumb, writer" in result.stderr
 
 
+def test_the_gate_has_plain_training_whatever_else_is_tried(
+    run: Run, small: Path, out: Path
+) -> None:
+    planned = ("plan", small, "--to", out, "--workdir", out.with_name("w"), "--json")
+    told = json.loads(run(*planned, "--countermeasure", "jpeg").stdout)
+    assert told["countermeasures"] == ["none", "jpeg"]
+
+
+def test_what_readers_of_help_are_told(run: Run) -> None:
+    shown = {name: run(name, "--help").stdout for name in ("check", "status", "verify", "compare")}
+    assert all("org/name@revision" in shown[name] for name in ("check", "status", "verify"))
+    assert not any("[[" in text for text in shown.values())
+    assert "--rows" in shown["compare"]
+    assert "--public" not in shown["compare"]
+
+
 def test_a_file_of_weights_is_public_by_name_and_content_alone(
     run: Run, small: Path, tmp_path: Path
 ) -> None:

@@ -322,6 +322,8 @@ def test_a_clean_test_split_alone_scores_victims_without_twins(
     shutil.copy(clean / "data/test-0.parquet", tmp_path / "exam/data/test-0.parquet")
     asked = (given.release, "--clean", tmp_path / "exam", "--workdir", tmp_path / "work", *FAST)
     told = verify(run, *asked, "--countermeasure", "none")
+    line = verify(run, *asked, "--countermeasure", "none", "--max-accuracy", "0", code=3)
+    assert "does not hold: a vgg-w16 trained on" in line
     assert told["trials"][0]["clean"] is None
 
 
