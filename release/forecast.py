@@ -34,7 +34,8 @@ _STAGES = ("fit", "craft", "verify")
 
 
 def forecast(plan: ReleasePlan, workdir: Workdir, *, fitted: bool = False) -> dict[str, Any]:
-    """Rows, bytes, gradient passes an image, and seconds by stage; fitted: the State is there.
+    """Rows, bytes of the release and of WORKDIR with it, gradient passes an image, and seconds by
+    stage; fitted: the State is there.
 
     Rates are those of a few seconds of training and crafting with the plan's nets on this machine,
     in a rank of its own; bytes those of the first rows under random noise of the whole budget.
@@ -43,10 +44,12 @@ def forecast(plan: ReleasePlan, workdir: Workdir, *, fitted: bool = False) -> di
     order = Order("calibrate", str(workdir.path), 1, plan.device, plan.hub_patience)
     run_ranks(order, ranks=1, max_restarts=0)
     rates = json.loads(_rates_path(workdir).read_text())
+    released = round(_bytes_per_row(plan, workdir) * plan.num_rows * len(plan.formats))
     return {
         "rows": plan.num_rows,
         "test_rows": plan.test_rows,
-        "bytes": round(_bytes_per_row(plan, workdir) * plan.num_rows * len(plan.formats)),
+        "bytes": released,
+        "workdir_bytes": released + _cached_bytes(plan),
         "passes": plan.configured().passes,
         "seconds": _seconds(plan, rates, fitted=fitted),
     }
@@ -58,6 +61,7 @@ def forecast_table(expected: dict[str, Any]) -> Table:
     table.add_row("rows", f"{expected['rows']:,}")
     table.add_row("gradient passes a row", f"{expected['passes']:,}")
     table.add_row("size", f"{expected['bytes'] / 1e6:,.1f} MB")
+    table.add_row("WORKDIR", f"{expected['workdir_bytes'] / 1e6:,.1f} MB")
     for stage, seconds in expected["seconds"].items():
         table.add_row(stage, duration(seconds))
     table.add_row("all", duration(sum(expected["seconds"].values())))
@@ -180,6 +184,12 @@ def _bytes_per_row(plan: ReleasePlan, workdir: Workdir) -> float:
     images = list(islice(_images(plan, workdir), _SAMPLE_ROWS))
     noisy = [_noisy(image) for image in images]
     return mean(len(data) for data in encode_all(noisy, plan.encoding))
+
+
+def _cached_bytes(plan: ReleasePlan) -> int:
+    """Of decoded rows at net size: those that nets train on, clean and protected, and test rows."""
+    protected = _training_rows(plan, "release") if plan.verify else 0
+    return 3 * plan.net_size**2 * (plan.fit_rows + protected + plan.test_rows)
 
 
 def _images(plan: ReleasePlan, workdir: Workdir) -> Iterator[np.ndarray]:

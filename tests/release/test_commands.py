@@ -69,6 +69,7 @@ def test_a_dry_run_forecasts_and_publishes_nothing(run: Run, small: Path, out: P
     expected = json.loads(result.stdout)
     assert (expected["rows"], expected["test_rows"], expected["passes"]) == (96, 40, 90)
     assert expected["bytes"] > 96 * 300
+    assert expected["workdir_bytes"] == expected["bytes"] + 3 * 28 * 28 * (96 + 96 + 40)
     assert all(expected["seconds"][stage] > 0 for stage in ("fit", "craft", "verify"))
     assert not out.exists()
     assert not list(out.with_name("w").glob("state/*"))
