@@ -68,14 +68,13 @@ class Verification:
 
     @property
     def worst(self) -> Measured | None:
-        """The victim of all rows that scored highest, whatever was done against the protection,
-        among those held out where there are any; None where there is none. What clean rows taught
-        among protected ones says nothing of these, so that circumstances are left out."""
-        whole = [
+        """The victim of all rows that scored highest, whatever was done against the protection and
+        whether or not it was held out; None where there is none. What clean rows taught among
+        protected ones says nothing of these, so that circumstances are left out."""
+        whole = (
             m for m in self.measured if m.rows == "release" and not is_setting(m.countermeasure)
-        ]
-        judged = [m for m in whole if m.held_out] or whole
-        return max(judged, key=lambda m: m.protected[0], default=None)
+        )
+        return max(whole, key=lambda m: m.protected[0], default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
