@@ -101,6 +101,13 @@ class Results:
         about = (row for row in self.everything if (row.victim, row.countermeasure) == self.verdict)
         return next(about, self.worst(plain=True) or self.worst(plain=False))
 
+    @property
+    def strongest(self) -> Summary | None:
+        """Who scored highest under any countermeasure, held out or not; None where none was
+        tried."""
+        countered = [row for row in self.countermeasures if not row.is_plain]
+        return max(countered, key=lambda row: row.protected.mean, default=None)
+
     def worst(self, plain: bool) -> Summary | None:
         """Who scored highest in plain training, or else under a countermeasure, among those held
         out where there are any; None where nobody was trained so."""

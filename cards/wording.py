@@ -139,15 +139,15 @@ def _sentence(text: str) -> str:
 
 def hardest(found: Results) -> str | None:
     """What the strongest countermeasure came to; None where none was tried."""
-    row = found.worst(plain=False)
+    row = found.strongest
     if row is None or found.worst(plain=True) is None:
         return None
     many = len([name for name in found.names if name != "none"])
     tried = "The one countermeasure tried" if many == 1 else f"The strongest of {many} tried"
     return (
         f"{tried} against the protection, {row.countermeasure}, brought {article(row.victim)} "
-        f"{row.victim} to {unbroken(row.protected.mean)} (clean images with it: "
-        f"{_known_mean(row.clean)})."
+        f"{row.victim}{'' if row.held_out else ' (not held out)'} to "
+        f"{unbroken(row.protected.mean)} (clean images with it: {_known_mean(row.clean)})."
     )
 
 
@@ -167,7 +167,7 @@ def subject(report: Mapping[str, Any]) -> str:
 
 def tiles(found: Results) -> list[Tile]:
     """The figures that a reader looks for first."""
-    plain, countered = found.judged, found.worst(plain=False)
+    plain, countered = found.judged, found.strongest
     if plain is None:
         return []
     how = "plain training" if plain.is_plain else f"with {plain.countermeasure}"
@@ -178,6 +178,7 @@ def tiles(found: Results) -> list[Tile]:
     made.append(Tile("clean", "its clean twin", _known_mean(plain.clean), _guessing(plain)))
     if plain.is_plain and countered is not None:
         under = f"{countered.countermeasure}, {countered.victim}"
+        under += "" if countered.held_out else ", not held out"
         figure = unbroken(countered.protected.mean)
         made.append(Tile("protected", "strongest countermeasure tried", figure, under))
     return made
