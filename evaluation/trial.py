@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -70,12 +71,23 @@ class TrialSpec:
 
 @dataclass(frozen=True)
 class Epoch:
-    """After one epoch: loss and accuracy on the augmented training rows, as they were met (None
-    where the loss asks for no class), and the accuracy on the clean test rows (at most 5,000)."""
+    """After one epoch: loss (None where it is not finite) and accuracy on the augmented training
+    rows, as they were met (None where the loss asks for no class), and the accuracy on the clean
+    test rows (at most 5,000)."""
 
-    loss: float
+    loss: float | None
     train_accuracy: float | None
     test_accuracy: float
+
+    @classmethod
+    def of(cls, loss: float | None, train_accuracy: float | None, test_accuracy: float) -> Epoch:
+        """The epoch with these figures, None for those that are not finite: JSON has only finite
+        ones."""
+        return cls(_finite(loss), _finite(train_accuracy), test_accuracy)
+
+
+def _finite(figure: float | None) -> float | None:
+    return figure if figure is not None and math.isfinite(figure) else None
 
 
 @dataclass(frozen=True)
@@ -131,7 +143,7 @@ class Outcome:
         known["spec"] = TrialSpec(**values["spec"])
         milestones = tuple(values["recipe"]["milestones"])
         known["recipe"] = Recipe(**values["recipe"] | {"milestones": milestones})
-        known["curve"] = tuple(Epoch(**epoch) for epoch in values["curve"])
+        known["curve"] = tuple(Epoch.of(**epoch) for epoch in values["curve"])
         known["confusion"] = tuple(tuple(row) for row in values["confusion"])
         return cls(**known)
 

@@ -162,7 +162,7 @@ def of(found: Sequence[tuple[dict[str, Any], dict[str, Any] | None]]) -> dict[st
     """The report on these trainings."""
     trials = [trial(protected, clean) for protected, clean in found]
     return {
-        "schema_version": 3,
+        "schema_version": 4,
         "release": {
             "split": "train",
             "num_rows": 50_000,

@@ -256,6 +256,21 @@ def test_where_the_loss_asks_for_no_class_nothing_was_right_or_wrong(
     assert Outcome.from_json(json.loads(json.dumps(outcome.to_json()))) == outcome
 
 
+def test_a_training_that_diverged_has_no_loss_and_can_be_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Diverging(Countermeasure):
+        name = "diverging"
+
+        def hooks(self, setting: Setting) -> Hooks:
+            return Hooks(loss=lambda net, x, y: net(x).sum() * float("nan"))
+
+    monkeypatch.setattr("evaluation.verify.parse", lambda text: Diverging())
+    outcome = trained(coloured(40, 1), epochs=1)
+    assert outcome.curve[0].loss is None
+    json.dumps(outcome.to_json(), allow_nan=False)
+
+
 class Owning(Countermeasure):
     """Keeps what it was given."""
 
