@@ -139,8 +139,7 @@ class CardFacts:
 
     repo_id: where readers find it on the Hub, or None for a folder; branch: the one that they have
     to name there, None for main; before: the tag of the release before, None where there is none.
-    source_name: None where the owner keeps it to itself. source_is_public: whether anyone can read
-    the clean originals.
+    source_is_public: whether anyone can read the clean originals.
     """
 
     release: str
@@ -151,7 +150,6 @@ class CardFacts:
     repo_id: str | None
     branch: str | None
     before: str | None
-    source_name: str | None
     source_citation: str | None
     license: str
     split: str

@@ -46,7 +46,6 @@ def card_facts(
         repo_id=plan.target if plan.on_hub else None,
         branch=None if plan.revision in (None, MAIN) else plan.revision,
         before=_tag_before(plan, entries),
-        source_name=None,
         source_citation=source.citation,
         source_is_public=any(m.source_is_public for m in chain.manifests),
         license=plan.license or "unknown",

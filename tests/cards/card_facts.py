@@ -96,7 +96,6 @@ def facts(**changes: Any) -> CardFacts:
         "repo_id": "museum/photographs-protected",
         "branch": None,
         "before": None,
-        "source_name": None,
         "source_citation": "@misc{museum2026,\n  title = {Photographs}\n}",
         "license": "cc-by-4.0",
         "split": "train",

@@ -95,6 +95,31 @@ def test_the_card_opens_with_its_weakest_point(changes: dict[str, Any], opening:
     assert first.startswith(opening)
 
 
+SLIGHTLY = "changed slightly, with the aim that an image classifier trained on them does badly"
+UNCHANGED = "None of them was changed, so that nothing keeps a classifier from learning."
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, f"Each one was {SLIGHTLY} on ordinary, unchanged images; what was measured follows."),
+        ({"measured": [], "gate": None}, "unchanged images; nothing was measured."),
+        ({"unprotected_rows": 4}, f"Most were {SLIGHTLY}"),
+        ({"unprotected_rows": 5}, f"Some were {SLIGHTLY}"),
+        ({"unprotected_rows": 10}, UNCHANGED),
+        ({"psnr": None, "max_level": 0}, UNCHANGED),
+        ({"releases": [release(budget="unbounded")]}, "Each one was changed, with the aim that"),
+    ],
+)
+def test_what_was_done_to_how_many_images_is_an_aim(changes: dict[str, Any], said: str) -> None:
+    assert said in text(render(facts(**changes)))
+
+
+def test_where_the_newest_release_changed_nothing_earlier_ones_may_have() -> None:
+    shown = text(render(grown(psnr=None, max_level=0)))
+    assert f"Not all of them were {SLIGHTLY}" in shown
+
+
 def test_both_weak_points_open_the_card() -> None:
     shown = text(render(facts(source_is_public=True, measured=[], gate=None)))
     first, second = shown.strip().split("\n")[1:3]
