@@ -132,7 +132,8 @@ class CardFacts:
     `linf:8`), preset, measured, gate, flags, psnr, ssim, max_level, conversions (rows by what was
     changed to make them 8-bit grey or RGB) and shown_clean_rows. gate says in a sentence how it was
     judged, or None where nothing was verified (measured is then empty); only_small_networks:
-    whether every victim is a net for minutes on a CPU. sampled: of the rows that victims trained
+    whether every victim is a net for minutes on a CPU. test_split: of the source, what victims were
+    scored on, or None where that was a tenth of the rows, which none trained on. sampled: of the rows that victims trained
     on, how many were published before, of how many, and how many are new; None where no release
     came before. psnr in dB is None where no pixel changed; max_level in grey levels of 255.
     verified: the verifications after publication, in any order.
@@ -169,6 +170,7 @@ class CardFacts:
     preset: str
 
     measured: Sequence[Measured]
+    test_split: str | None
     only_small_networks: bool
     sampled: tuple[int, int, int] | None
     gate: str | None

@@ -62,6 +62,7 @@ def render_report(report: Mapping[str, Any], pictures: Mapping[str, bytes] | Non
         "left_out_reasons": any(one.why for one in left_out(report)),
         "method_paragraphs": training_paragraphs(report),
         "facts": release_facts(report),
+        "repeating": _repeating(report),
         "command": _command(report, found),
         "reads_files": any("weights=" in row.countermeasure for row in found.everything),
     }
@@ -235,29 +236,56 @@ def _number(value: float | None) -> str:
     return "not measured" if value is None else f"{value:,.4g}"
 
 
+def _repeating(report: Mapping[str, Any]) -> str:
+    """What the command that trains these victims again gives."""
+    drawn = []
+    if report["sample"] is not None:
+        drawn.append("the rows published before that victims trained on")
+    if report["test_split"] is None:
+        drawn.append("the test images")
+    if not drawn:
+        return "The figures, trained again from scratch."
+    source = " Give SOURCE a test split of its own." if report["test_split"] is None else ""
+    return (
+        "Comparable trainings; the very same cannot be made by others, since "
+        f"{' and '.join(drawn)} were drawn from the secret seed.{source}"
+    )
+
+
 def _command(report: Mapping[str, Any], found: Results) -> str:
     """What trains these victims again in the same way; each argument is one word."""
     options = [("victim", name) for name in found.victims]
     options += [("countermeasure", name) for name in _named(found.everything, "countermeasure")]
     options += [("analysis", one["analysis"]) for one in report.get("analyses") or ()]
-    known = ((name, value) for name, value in _conditions(report) if value not in (None, ""))
+    known = ((name, value) for name, value in _conditions(report) if value is not None)
     options += [(name, str(value)) for name, value in known]
     lines = [f"  --{name} {shlex.quote(value)}" for name, value in options]
     return " \\\n".join(["protect-release verify DATASET --clean SOURCE", *lines])
 
 
 def _conditions(report: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Under which these trainings were made, by option; empty where nothing need be said."""
+    """Under which these trainings were made, by option; None where nothing need be said."""
     specs = [one["spec"] for one in report["trainings"]]
+    if not specs:
+        return []
+    release, size = report["release"], specs[0]["net_size"]
     seeds = len({spec["seed"] for spec in specs})
     return [
-        ("preset", specs[0]["preset"] if specs else None),
-        ("epochs", specs[0].get("epochs") if specs else None),
-        ("seeds", seeds if seeds > 1 else None),
-        ("rows", report["release"].get("verified_rows")),
-        ("delivered-as", report.get("delivered_as")),
+        ("split", _unless(release.get("split"), "train")),
+        ("test-split", _unless(report["test_split"], "test")),
+        ("preset", specs[0]["preset"]),
+        ("epochs", specs[0]["epochs"]),
+        ("seeds", _unless(seeds, 1)),
+        ("rows", release.get("verified_rows")),
+        ("net-size", _unless(size, release.get("net_size"))),
+        ("delivered-as", report["delivered_as"]),
         ("max-accuracy", report["gate"]["max_accuracy"]),
     ]
+
+
+def _unless(value: Any, usual: Any) -> Any:
+    """The value, where it is not what the option has anyway."""
+    return None if value == usual else value
 
 
 def _named(rows: Iterable[Any], what: str) -> list[str]:

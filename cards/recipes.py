@@ -99,7 +99,12 @@ def training_paragraphs(report: Mapping[str, Any]) -> list[str]:
     trainings = report["trainings"]
     if not trainings:
         return ["No network was trained on this release."]
-    about = (_owned(report), _sampled(report.get("sample")), _delivered(report))
+    about = (
+        _held_out(report["test_split"]),
+        _owned(report),
+        _sampled(report["sample"]),
+        _delivered(report["delivered_as"]),
+    )
     found = [_counts(trainings), *about]
     return [sentence for sentence in found if sentence]
 
@@ -161,6 +166,15 @@ def _range(trainings: list[Mapping[str, Any]], name: str) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
+def _held_out(test_split: str | None) -> str:
+    if test_split is not None:
+        return ""
+    return (
+        "The source has no test split: the test images are the clean originals of a tenth of the "
+        "released rows of each class, drawn from the secret seed, which no victim trained on."
+    )
+
+
 def _sampled(sample: Mapping[str, int] | None) -> str:
     if not sample:
         return ""
@@ -170,8 +184,7 @@ def _sampled(sample: Mapping[str, int] | None) -> str:
     )
 
 
-def _delivered(report: Mapping[str, Any]) -> str:
-    form = report.get("delivered_as")
+def _delivered(form: str | None) -> str:
     if not form:
         return ""
     return f"Images were changed before victims met them, as readers get them: {form}."

@@ -82,8 +82,9 @@ class Subject:
 
     facts: of the release, such as rows, method and budget; surrogates: the nets that the method
     trained, if any; delivered_as: what was done to the images before victims met them, as
-    `evaluation.delivery` writes it; sample is None where victims trained on all rows of a first
-    release. The others are as in `Doubted`.
+    `evaluation.delivery` writes it; test_split: of the clean images, what victims were scored on,
+    or None where that was a tenth of the released rows, which none trained on; sample is None where
+    victims trained on all rows of a first release. The others are as in `Doubted`.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Subject:
     class_names: Sequence[str]
     facts: Mapping[str, Any]
     preset: Preset
+    test_split: str | None
     license: str | None = None
     surrogates: Sequence[str] = ()
     delivered_as: str = ""
@@ -106,6 +108,7 @@ class Subject:
             "class_names": list(self.class_names),
             "release": dict(self.facts),
             "delivered_as": self.delivered_as or None,
+            "test_split": self.test_split,
             "sample": None if self.sample is None else self.sample._asdict(),
         }
 

@@ -66,6 +66,7 @@ def card_facts(
         budget=plan.budget,
         preset=plan.preset,
         measured=[Measured(**summary._asdict()) for summary in report.summaries],
+        test_split=report.subject.test_split,
         only_small_networks=any(flag.id == "small-networks-only" for flag in report.flags),
         sampled=report.subject.sample,
         gate=None if report.verdict is None else report.verdict.reason,

@@ -177,6 +177,7 @@ class Verifier:
             class_names=plan.class_names,
             facts=plan.facts | {"split": plan.split, "verified_rows": plan.rows},
             preset=plan.preset,
+            test_split=plan.test_split,
             license=plan.license,
             surrogates=plan.surrogates,
             delivered_as=plan.delivered_as,

@@ -60,6 +60,12 @@ def test_figures_are_given_in_a_table_and_in_a_sentence() -> None:
     assert "at most the 38.6 % allowed" in shown
 
 
+def test_test_images_of_a_source_without_a_test_split_are_told() -> None:
+    shown = text(render(facts(test_split=None)))
+    assert "The source has no test split: these are the clean originals of a tenth" in shown
+    assert "test split" not in text(render(facts()))
+
+
 def test_a_clean_twin_that_was_not_trained_is_not_made_up() -> None:
     row = measured(clean=None)
     card = render(facts(measured=[row], releases=[release(measured=[row])]))

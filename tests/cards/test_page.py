@@ -321,6 +321,34 @@ def test_commands_repeat_what_figures_depend_on() -> None:
         assert option in command
 
 
+def test_commands_name_splits_and_sizes_that_are_not_the_usual_ones() -> None:
+    values = report()
+    command = page(values).by_id("again").all("pre")[1].text
+    assert not [name for name in ("--split", "--test-split", "--net-size") if name in command]
+    assert "The figures, trained again from scratch." in page(values).by_id("again").text
+    values["release"] |= {"split": "images", "net_size": 32}
+    values["test_split"] = "validation"
+    for one in values["trainings"]:
+        one["spec"]["net_size"] = 64
+    command = page(values).by_id("again").all("pre")[1].text
+    for option in ("--split images", "--test-split validation", "--net-size 64"):
+        assert option in command
+
+
+def test_what_was_drawn_from_the_secret_seed_cannot_be_repeated_exactly() -> None:
+    held_out = page(report(test_split=None))
+    assert "clean originals of a tenth of the released rows" in held_out.by_id("how").text
+    told = held_out.by_id("again").text
+    assert "Comparable trainings; the very same cannot be made by others, since the test" in told
+    assert "Give SOURCE a test split of its own." in told
+    assert "--test-split" not in told
+    grown = page(report(sample={"old": 4000, "published": 9000, "new": 500}))
+    told = grown.by_id("again").text
+    assert "since the rows published before that victims trained on were drawn" in told
+    assert "test split of its own" not in told
+    assert "no test split" not in grown.text
+
+
 def test_contents_lead_to_sections_that_are_there() -> None:
     for values in (report_values.full(), report(), of([])):
         found = page(values)
@@ -346,7 +374,7 @@ def test_a_real_report_is_shown() -> None:
     made = report_on(
         [trained("protected", 0.26), trained("clean", 0.9)],
         Subject(
-            name="r0001", date="2026-11-23", class_names="abcd", facts={"rows": 5}, preset="quick"
+            name="r0001", date="2026-11-23", class_names="abcd", facts={}, preset="quick", test_split=None
         ),
         gate=Gate(),
         visibility=Visibility(),

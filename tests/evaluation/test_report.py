@@ -39,6 +39,7 @@ def report(outcomes: list[Outcome] | None = None, **changes: Any) -> Report:
         "class_names": [f"class {k}" for k in range(10)],
         "facts": {"rows": 5000, "method": "sep-fa-vr"},
         "preset": "quick",
+        "test_split": "test",
         "license": "mit",
         "surrogates": ["resnet10-w16"],
     }
