@@ -1,4 +1,4 @@
-"""Methods side by side on the same rows: a page with a leaderboard, and the same as Markdown.
+"""Methods side by side on the same rows, as a page.
 
 Every method crafted the same rows and met the same victims and countermeasures; lower is better.
 """
@@ -9,19 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from markupsafe import Markup
-
 from cards.charts import pareto
 from cards.figures import Summary, summary_from_spans
-from cards.markdown import NOT_MEASURED, percent, table
+from cards.markdown import NOT_MEASURED
 from cards.page import environment
 from cards.recipes import headed
-from cards.wording import article, seconds, unbroken
-
-_HEADER = (
-    *("method", "budget", "worst victim", "this release", "clean twin", "holds"),
-    *("PSNR", "SSIM", "passes", "s per 1,000 images", "fit, s"),
-)
+from cards.wording import article, unbroken
 
 
 @dataclass(frozen=True)
@@ -81,42 +74,9 @@ def render_comparison(comparison: Mapping[str, Any]) -> str:
     )
 
 
-def comparison_markdown(comparison: Mapping[str, Any]) -> str:
-    """The leaderboard as a Markdown table, ending in a newline."""
-    return f"{table(_HEADER, [_cells(one) for one in standings(comparison)])}\n"
-
-
-def _cells(one: Standing) -> list[object]:
-    values, worst = one.values, one.worst
-    clean = worst["clean"]
-    figures = (
-        percent(worst["protected"]),
-        NOT_MEASURED if clean is None else percent(clean),
-        _holds_in_words(values["holds"]),
-        _decibels(values["psnr"]),
-        f"{values['ssim']:.3f}",
-        f"{values['passes']:,}",
-        seconds(values["craft_seconds_per_1000"]),
-        seconds(values["fit_seconds"]),
-    )
-    # Figures are ours, and read better in the file itself where no point of them is escaped.
-    return [one.name, values["budget"], _worst_in_words(worst), *map(Markup, figures)]
-
-
-def _worst_in_words(worst: Mapping[str, Any]) -> str:
-    """The victim, and what was done against the protection."""
-    how = "" if worst["countermeasure"] == "none" else f" with {worst['countermeasure']}"
-    return f"{worst['victim']}{how}"
-
-
 def _holds_in_words(holds: bool | None) -> str:
     """Whether it keeps within the gate."""
     return "not judged" if holds is None else "yes" if holds else "no"
-
-
-def _decibels(psnr: float | None) -> str:
-    """A PSNR, or that no pixel changed."""
-    return "no change" if psnr is None else f"{psnr:.1f} dB"
 
 
 def _countermeasures(comparison: Mapping[str, Any], found: Sequence[Standing]) -> list[str]:

@@ -133,10 +133,10 @@ class CardFacts:
     changed to make them 8-bit grey or RGB) and shown_clean_rows. gate says in a sentence how it was
     judged, or None where nothing was verified (measured is then empty); only_small_networks:
     whether every victim is a net for minutes on a CPU. test_split: of the source, what victims were
-    scored on, or None where that was a tenth of the rows, which none trained on. sampled: of the rows that victims trained
-    on, how many were published before, of how many, and how many are new; None where no release
-    came before. psnr in dB is None where no pixel changed; max_level in grey levels of 255.
-    verified: the verifications after publication, in any order.
+    scored on, or None where that was a tenth of the rows, which none trained on. sampled: of the
+    rows that victims trained on, how many were published before, of how many, and how many are new;
+    None where no release came before. psnr in dB is None where no pixel changed; max_level in grey
+    levels of 255. verified: the verifications after publication, in any order.
 
     repo_id: where readers find it on the Hub, or None for a folder; branch: the one that they have
     to name there, None for main; before: the tag of the release before, None where there is none.

@@ -122,11 +122,11 @@ def results(report: Mapping[str, Any]) -> Results:
     for trial in report["trials"]:
         groups[trial["victim"], trial["countermeasure"], trial["rows"]].append(trial)
     rows = [_summary(trials) for trials in groups.values()]
-    settings = _setting_names(report)
+    settings = report["settings"]
     whole = [row for row in rows if row.rows == "release"]
     return Results(
-        countermeasures=_ordered(row for row in whole if not _is_one_of(row, settings)),
-        settings=_ordered(row for row in whole if _is_one_of(row, settings)),
+        countermeasures=_ordered(row for row in whole if row.countermeasure not in settings),
+        settings=_ordered(row for row in whole if row.countermeasure in settings),
         new_rows=[row for row in rows if row.rows == "new"],
         chance=next((row.chance for row in _ordered(rows)), None),
         victims=list(dict.fromkeys(row.victim for row in rows)),
@@ -152,15 +152,6 @@ def setting_notes(countermeasures: Iterable[str]) -> list[str]:
     """What each circumstance among these is."""
     kinds = dict.fromkeys(map(kind, countermeasures))
     return [SETTINGS[name] for name in kinds if name in SETTINGS]
-
-
-def _is_one_of(row: Summary, names: Iterable[str]) -> bool:
-    """Whether its countermeasure is one of these, with or without its parameters."""
-    return row.countermeasure in names or kind(row.countermeasure) in names
-
-
-def _setting_names(report: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(report.get("settings", SETTINGS))
 
 
 def _ordered(rows: Iterable[Summary]) -> list[Summary]:

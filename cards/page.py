@@ -39,10 +39,8 @@ _DASHES = ("none", "7 4", "2 4", "9 3 2 3", "12 5", "4 2")
 
 
 def render_report(report: Mapping[str, Any], pictures: Mapping[str, bytes] | None = None) -> str:
-    """One HTML document of the report (the values of report.json) and these pictures, PNG bytes by
-    caption. Keys that older reports lack are left out of the page: `analyses`,
-    `left_out`, `unexamined`, `delivered_as`, `class_names`, `settings`, `date` and `name`.
-    ValueError where a picture is no PNG."""
+    """One HTML document of the report (the values of a report.json of this version) and these
+    pictures, PNG bytes by caption. ValueError where a picture is no PNG."""
     found = results(report)
     parts = {
         "results": found,
@@ -55,11 +53,10 @@ def render_report(report: Mapping[str, Any], pictures: Mapping[str, bytes] | Non
         "confusion": _confusion(report, found),
         "visibility": _visibility(report["visibility"]),
         "pictures": strips(pictures or {}),
-        "analyses": [_analysis(one) for one in report.get("analyses") or ()],
+        "analyses": [_analysis(one) for one in report["analyses"]],
         "recipes": recipes(report),
         "left_out": left_out(report),
-        "unexamined": report.get("unexamined") or (),
-        "left_out_reasons": any(one.why for one in left_out(report)),
+        "unexamined": report["unexamined"],
         "method_paragraphs": training_paragraphs(report),
         "facts": release_facts(report),
         "repeating": _repeating(report),
@@ -67,7 +64,7 @@ def render_report(report: Mapping[str, Any], pictures: Mapping[str, bytes] | Non
         "reads_files": any("weights=" in row.countermeasure for row in found.everything),
     }
     header = {
-        "title": _title(report),
+        "title": report["name"],
         "lead": lead(report, found),
         "stand": stand(report),
         "hardest": hardest(found),
@@ -101,10 +98,6 @@ def environment() -> Environment:
         "groupby_order": _groups,
     }
     return made
-
-
-def _title(report: Mapping[str, Any]) -> str:
-    return str(report.get("name") or report["release"].get("name") or "A protected release")
 
 
 def _groups(rows: Iterable[Any], name: str) -> list[tuple[Any, list[Any]]]:
@@ -165,7 +158,7 @@ def _confusion(report: Mapping[str, Any], found: Results) -> dict[str, Any] | No
     training = worst_training(report, worst)
     if worst is None or training is None:
         return None
-    matrix = confusion_matrix(training["confusion"], report.get("class_names") or ())
+    matrix = confusion_matrix(training["confusion"], report["class_names"])
     return {
         "about": _about_confusion(worst, training, matrix.is_small),
         "shift": _shift(training["dominant_shift"], training["final"]),
@@ -216,7 +209,7 @@ def _analysis(found: Mapping[str, Any]) -> dict[str, Any]:
         (label, series, values) for series, (label, values) in enumerate(_curves_of(found).items())
     ]
     chart: LineChart | None = line_chart(drawn) if drawn else None
-    shares = found.get("matrix")
+    shares = found["matrix"]
     return {
         "name": found["analysis"],
         "sentence": found["sentence"],
@@ -224,12 +217,12 @@ def _analysis(found: Mapping[str, Any]) -> dict[str, Any]:
             (name.replace("_", " "), _number(value)) for name, value in found["figures"].items()
         ],
         "chart": chart,
-        "matrix": matrix(shares, found.get("labels") or ()) if shares else None,
+        "matrix": matrix(shares, found["labels"]) if shares else None,
     }
 
 
 def _curves_of(found: Mapping[str, Any]) -> Mapping[str, Sequence[float]]:
-    return {name: values for name, values in (found.get("curves") or {}).items() if values}
+    return {name: values for name, values in found["curves"].items() if values}
 
 
 def _number(value: float | None) -> str:
@@ -256,7 +249,7 @@ def _command(report: Mapping[str, Any], found: Results) -> str:
     """What trains these victims again in the same way; each argument is one word."""
     options = [("victim", name) for name in found.victims]
     options += [("countermeasure", name) for name in _named(found.everything, "countermeasure")]
-    options += [("analysis", one["analysis"]) for one in report.get("analyses") or ()]
+    options += [("analysis", one["analysis"]) for one in report["analyses"]]
     known = ((name, value) for name, value in _conditions(report) if value is not None)
     options += [(name, str(value)) for name, value in known]
     lines = [f"  --{name} {shlex.quote(value)}" for name, value in options]

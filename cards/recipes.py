@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cards.figures import SETTINGS, kind
+from cards.figures import kind
 
 FINETUNE = "finetune"
 """The countermeasure whose victims do not start from nothing."""
@@ -33,7 +33,6 @@ class LeftOut:
     victim: str
     on: str
     seeds: str
-    why: str
 
 
 def recipes(report: Mapping[str, Any]) -> list[TrainedBy]:
@@ -125,14 +124,14 @@ def _counts(trainings: list[Mapping[str, Any]]) -> str:
 
 def _owned(report: Mapping[str, Any]) -> str:
     """Which test images were given away with their labels; a circumstance may score fewer."""
-    settings = set(report.get("settings", ())) | set(SETTINGS)
+    settings = set(report["settings"])
     trainings = report["trainings"]
     most = max(one["test_rows"] for one in trainings)
     rows = {one["spec"]["countermeasure"]: one["test_rows"] for one in trainings}
     given = [
         f"{most - count:,} under {name}"
         for name, count in rows.items()
-        if count < most and not {name, kind(name)} & settings
+        if count < most and name not in settings
     ]
     if not given:
         return ""
@@ -192,14 +191,13 @@ def _delivered(form: str | None) -> str:
 
 def left_out(report: Mapping[str, Any]) -> list[LeftOut]:
     """What was asked for and not trained, seeds taken together."""
-    found: dict[tuple[str, str, str, str], list[str]] = {}
-    for spec in report.get("left_out") or ():
-        on = "clean images" if spec.get("data") == "clean" else "this release"
-        if spec.get("rows") == "new":
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for spec in report["left_out"]:
+        on = "clean images" if spec["data"] == "clean" else "this release"
+        if spec["rows"] == "new":
             on += ", new rows alone"
-        key = (spec["countermeasure"], spec["victim"], on, str(spec.get("reason") or ""))
-        found.setdefault(key, []).append(str(spec.get("seed", "")))
-    return [LeftOut(*key[:3], ", ".join(seeds), key[3]) for key, seeds in found.items()]
+        found.setdefault((spec["countermeasure"], spec["victim"], on), []).append(str(spec["seed"]))
+    return [LeftOut(*key, ", ".join(seeds)) for key, seeds in found.items()]
 
 
 def release_facts(report: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -152,15 +152,14 @@ def hardest(found: Results) -> str | None:
 
 
 def subject(report: Mapping[str, Any]) -> str:
-    """Of what and when this is, as far as the report says so."""
+    """Of what and when this is."""
     release = report["release"]
     named = (("method", "method {}"), ("budget", "budget {}"), ("preset", "preset {}"))
     parts = [shape.format(release[key]) for key, shape in named if release.get(key)]
     if release.get("num_rows"):
         parts.append(f"{release['num_rows']:,} rows")
-    if report.get("date"):
-        parts.append(f"verified {report['date']}")
-    if report.get("delivered_as"):
+    parts.append(f"verified {report['date']}")
+    if report["delivered_as"]:
         parts.append(f"images delivered as {report['delivered_as']}")
     return "\u2002·\u2002".join(parts)
 

@@ -99,6 +99,7 @@ def test_analyses_are_shown_with_curves_and_matrices() -> None:
 
 def test_curves_that_are_no_fractions_have_an_axis_of_their_own() -> None:
     one = {"analysis": "x", "figures": {}, "sentence": "y", "curves": {"loss": [4.0, 2.0, 3.0]}}
+    one |= {"matrix": None, "labels": []}
     found = page(report() | {"analyses": [one]}).by_id("analyses")
     assert found.all("polyline")[0].attributes["points"] == "0.00,0.00 50.00,100.00 100.00,50.00"
     assert {"2", "3", "4"} <= {tick.text for tick in found.all("text")}
