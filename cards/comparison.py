@@ -31,7 +31,8 @@ class Standing:
 
     @property
     def worst(self) -> Mapping[str, Any]:
-        """The held-out victim that scored highest: its name, countermeasure and accuracies."""
+        """The held-out victim that scored highest over its seeds: its name, countermeasure and mean
+        accuracies."""
         found: Mapping[str, Any] = self.values["worst"]
         return found
 

@@ -18,7 +18,7 @@ import numpy as np
 from crafting.registry import Preset
 from evaluation.analyses import Findings
 from evaluation.flags import Doubted, Flag, raised
-from evaluation.gate import Gate, Verdict
+from evaluation.gate import Gate, Verdict, judged
 from evaluation.integrity import Visibility
 from evaluation.scoring import dominant_shift, percent
 from evaluation.trial import Outcome, Rows, Trial, TrialSpec, pair
@@ -164,6 +164,18 @@ class Report:
         for trial in sorted(self.trials, key=lambda trial: trial.rows == "new"):
             groups[trial.victim, trial.countermeasure, trial.rows].append(trial)
         return [_summary(group) for group in groups.values()]
+
+    @property
+    def worst(self) -> Summary | None:
+        """Of the victims that the gate looks at, the one that scored highest over its seeds, which
+        need not have the seed nearest to what it allows; None where none was trained."""
+        looked_at = {(trial.victim, trial.countermeasure) for trial in judged(self.trials)}
+        found = (
+            row
+            for row in self.summaries
+            if row.rows == "release" and (row.victim, row.countermeasure) in looked_at
+        )
+        return max(found, key=lambda row: row.protected.mean, default=None)
 
 
 def report_on(

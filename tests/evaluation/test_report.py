@@ -156,6 +156,24 @@ def test_seeds_are_given_as_mean_and_range() -> None:
     assert "one-seed" not in [flag.id for flag in made.flags]
 
 
+def test_the_worst_victim_is_so_over_its_seeds() -> None:
+    """The verdict is about the one seed that is nearest to what the gate allows."""
+    finals = {"vgg-w16": (0.1, 0.4), "resnet18-w16": (0.3, 0.32), "resnet10-w16": (0.6, 0.6)}
+    made = report(
+        [
+            outcome("protected", final, seed=seed, victim=name)
+            for name, over in finals.items()
+            for seed, final in enumerate(over)
+        ],
+        gate=Gate(max_accuracy=0.5),
+    )
+    assert made.verdict is not None
+    assert made.verdict.worst.victim == "vgg-w16"
+    assert made.worst is not None
+    assert (made.worst.victim, made.worst.protected.mean) == ("resnet18-w16", 0.31)
+    assert report([]).worst is None
+
+
 def test_the_report_never_promises_security() -> None:
     text = json.dumps(report().to_json()).lower()
     assert not [word for word in ("secure", "guarantee", "unbreakable") if word in text]
