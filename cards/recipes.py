@@ -117,7 +117,7 @@ def _counts(trainings: list[Mapping[str, Any]]) -> str:
         f"{_times(len(on_release), 'training')} on this release and "
         f"{f'{twins:,}' if twins else 'none'} of clean twins, from seed{'s' * (len(seeds) > 1)} "
         f"{', '.join(map(str, seeds))}, took {_taken(hours)} in all. {_start(trainings)} was given "
-        f"{_range(trainings, 'train_rows')} rows and was scored on "
+        f"{_range(trainings, 'train_rows')} rows and in the end was scored on "
         f"{_range(trainings, 'test_rows')} clean test images."
     )
 

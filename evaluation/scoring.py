@@ -82,6 +82,16 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
+def apart(one: float, other: float) -> tuple[str, str]:
+    """Two fractions in per cent, with as many digits as tell them apart where they differ."""
+    for digits in range(1, 6):
+        shown = (f"{100 * one:.{digits}f} %", f"{100 * other:.{digits}f} %")
+        if shown[0] != shown[1] or one == other:
+            return shown
+        ...
+    return shown
+
+
 def a_or_an(name: str) -> str:
     """The name of a net with its article, for people."""
     return f"{'an' if name[:1].lower() in tuple('aeio') else 'a'} {name}"

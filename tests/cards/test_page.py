@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import report_values
+from card_facts import facts
 from page_reader import Element
 from paged import full, page
+from rendered import text
 from report_values import of, report, training, verdict
 
+from cards.card import render
 from cards.figures import SETTINGS, kind
 from evaluation.countermeasures import COUNTERMEASURES, parse
+from evaluation.verify import curve_rows
 
 DATA = ("protected", "clean")
 
@@ -167,7 +171,7 @@ def test_it_tells_what_was_trained_how_and_on_what() -> None:
     for told in (
         "126 trainings on this release and 126 of clean twins, from seeds 0, 1, 2, took 128.1 "
         "hours in all",
-        "was given 50,000 rows and was scored on 10,000 clean test images",
+        "was given 50,000 rows and in the end was scored on 10,000 clean test images",
         "resnet18 (11,173,962 parameters), vgg16 (14,728,266 parameters)",
         "30 epochs; batches of 128; SGD with momentum 0.9; learning rate 0.1, a tenth of it after "
         "62.5 % and 75 % of training; weight decay 0.0005; random crops and flips.",
@@ -176,6 +180,13 @@ def test_it_tells_what_was_trained_how_and_on_what() -> None:
         "torchvision 0.29.0",
     ):
         assert told in shown
+
+
+def test_epochs_are_said_to_be_scored_on_fewer_images() -> None:
+    most = f"at most {curve_rows(10**6, 10**6):,} of the"
+    assert f"epochs are scored on {most} test images" in full().by_id("trials").text
+    assert f"Accuracy on {most} clean test images after every epoch" in full().by_id("curves").text
+    assert f"epochs are scored on {most} test images" in text(render(facts()))
 
 
 def test_recipes_that_differ_by_countermeasure_are_told_apart() -> None:
