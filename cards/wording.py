@@ -117,6 +117,9 @@ def stand(report: Mapping[str, Any]) -> Stand:
     if verdict["threshold"] < 0:
         return Stand("open", "Cannot be judged.", _sentence(verdict["reason"]))
     text = f"It allows {_allowed(verdict, report['gate'])}."
+    scored = verdict["worst"]["protected"]
+    if scored != verdict["threshold"] and percent(scored) == percent(verdict["threshold"]):
+        text = f"{_sentence(verdict['reason'])} {text}"  # which has the digits that differ
     if verdict["holds"]:
         return Stand("within", "Within the gate.", text)
     return Stand("above", "Above the gate.", text)
@@ -125,7 +128,7 @@ def stand(report: Mapping[str, Any]) -> Stand:
 def _allowed(verdict: Mapping[str, Any], gate: Mapping[str, Any]) -> str:
     allowed = unbroken(verdict["threshold"])
     if gate["max_accuracy"] is not None:
-        return f"every victim {allowed}, as the owner chose"
+        return f"every victim {allowed}, as was asked for"
     share = f"{100 * gate['max_ratio']:.0f}\u00a0%"
     return (
         f"this victim, the worst of those that it looks at, {allowed}: guessing, and {share} of "

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from evaluation.gate import Gate, judged, plain_ones
-from evaluation.scoring import a_or_an, known_percent, percent
+from evaluation.scoring import a_or_an, apart, known_percent, percent
 from evaluation.trial import Trial
 from evaluation.victims import victim
 
@@ -331,11 +331,14 @@ def _raised_gate(facts: Doubted) -> str | None:
     usual = Gate().judge(facts.whole)
     if usual is None or facts.allowed(usual.worst) <= usual.threshold:
         return None
-    worst = usual.worst
-    return (
-        f"The owner's gate allows {a_or_an(worst.victim)} {percent(facts.allowed(worst))}, more "
-        f"than the {percent(max(usual.threshold, 0))} of the default gate."
-    )
+    allowed, default = apart(facts.allowed(usual.worst), usual.threshold)
+    chosen = f"The chosen gate allows {a_or_an(usual.worst.victim)} {allowed}"
+    if usual.threshold < 0:
+        return (
+            f"{chosen}; by the default gate nothing could be judged, since its clean twin did not "
+            "beat guessing."
+        )
+    return f"{chosen}, more than the {default} of the default gate."
 
 
 CHECKS: dict[str, Check] = {

@@ -83,13 +83,12 @@ def percent(share: float) -> str:
 
 
 def apart(one: float, other: float) -> tuple[str, str]:
-    """Two fractions in per cent, with as many digits as tell them apart where they differ."""
+    """Two fractions in per cent, with as many digits, at most five, as tell them apart."""
     for digits in range(1, 6):
-        shown = (f"{100 * one:.{digits}f} %", f"{100 * other:.{digits}f} %")
-        if shown[0] != shown[1] or one == other:
-            return shown
-        ...
-    return shown
+        first, second = (f"{100 * share:.{digits}f} %" for share in (one, other))
+        if first != second:
+            return first, second
+    return percent(one), percent(other)
 
 
 def a_or_an(name: str) -> str:

@@ -38,7 +38,17 @@ def test_above_the_gate_it_says_so() -> None:
     assert "Above the gate." in page(values).text
     assert "Within the gate." not in page(values).text
     owner = values | {"gate": {"max_ratio": 0.5, "max_accuracy": 0.5}}
-    assert "It allows every victim 50.0 %, as the owner chose." in page(owner).text
+    assert "It allows every victim 50.0 %, as was asked for." in page(owner).text
+
+
+def test_figures_that_round_like_what_is_allowed_are_told_by_the_reason() -> None:
+    values = report()
+    reason = "a resnet18 scored 38.604 %, more than the 38.600 % allowed"
+    values["verdict"] |= {"threshold": 0.386, "holds": False, "reason": reason}
+    values["verdict"]["worst"]["protected"] = 0.38604
+    assert "Above the gate. A resnet18 scored 38.604 %, more than the 38.600 %" in page(values).text
+    values["verdict"]["worst"]["protected"] = 0.5
+    assert "38.604" not in page(values).text
 
 
 def test_a_twin_that_learnt_nothing_judges_nothing() -> None:

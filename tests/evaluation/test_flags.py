@@ -110,6 +110,21 @@ def test_a_gate_above_the_default_one_is_told(gate: Gate, expected: list[str]) -
     assert ids([*SOUND, trial(rows="new", clean=0.2, protected=0.1)], gate=gate) == expected
 
 
+def test_a_chosen_gate_is_told_beside_the_default_one() -> None:
+    def told(**changes: Any) -> str:
+        trials = [trial(seed=seed, **changes) for seed in (0, 1)]
+        return raised(Doubted(trials, Gate(max_accuracy=0.5), "mit"))[-1].text
+
+    assert (
+        told()
+        == "The chosen gate allows a resnet18 50.0 %, more than the 40.0 % of the default gate."
+    )
+    assert told(clean=0.1) == (
+        "The chosen gate allows a resnet18 50.0 %; by the default gate nothing could be judged, "
+        "since its clean twin did not beat guessing."
+    )
+
+
 def test_a_gate_is_compared_for_the_victim_that_the_default_one_finds_worst() -> None:
     """By its accuracy alone the other one would be worse, and that one is allowed more."""
     strong, weak = trial(clean=0.95, protected=0.45), trial(seed=1, clean=0.6, protected=0.44)
