@@ -223,11 +223,15 @@ def curves(report: Mapping[str, Any], order: Sequence[Summary]) -> list[Curves]:
 
 
 def worst_training(report: Mapping[str, Any], worst: Summary | None) -> Mapping[str, Any] | None:
-    """Of the trainings on the release that this summary is of, the one that scored highest."""
+    """Of the trainings on the release that this summary is of, the one that the verdict is about,
+    or else the one that scored highest."""
     if worst is None:
         return None
     wanted = (worst.victim, worst.countermeasure, worst.rows, "protected")
     found = [training for training in report["trainings"] if _key(training["spec"]) == wanted]
+    if report["verdict"]:
+        seed = report["verdict"]["worst"]["seed"]
+        found = [training for training in found if training["spec"]["seed"] == seed]
     return max(found, key=lambda training: training["final"], default=None)
 
 

@@ -81,25 +81,25 @@ def _known_mean(figure: Figure | None) -> str:
     return _known(None if figure is None else figure.mean)
 
 
-def _scored(victim: str, countermeasure: str, protected: float, clean: float | None) -> str:
-    how = "" if countermeasure == "none" else f" with {countermeasure}"
-    start = article(victim)
+def _scored(row: Summary, protected: float, clean: float | None) -> str:
+    how = "" if row.is_plain else f" with {row.countermeasure}"
+    which = "" if row.seeds == 1 else f"the worst of {row.seeds} seeds; "
+    start = article(row.victim)
     return (
-        f"{start[0].upper()}{start[1:]} {victim} trained on this release{how} scored "
-        f"{unbroken(protected)} (clean images: {_known(clean)})."
+        f"{start[0].upper()}{start[1:]} {row.victim} trained on this release{how} scored "
+        f"{unbroken(protected)} ({which}clean images: {_known(clean)})."
     )
 
 
 def lead(report: Mapping[str, Any], found: Results) -> str:
     """The one line that says most: the training that the verdict is about, or else the worst."""
-    if report["verdict"]:
-        worst = report["verdict"]["worst"]
-        clean = worst["clean"]
-        return _scored(worst["victim"], worst["countermeasure"], worst["protected"], clean)
     row = found.judged
     if row is None:
         return "Not verified: no network was trained on this release."
-    return _scored(row.victim, row.countermeasure, row.protected.high, _mean(row.clean))
+    if report["verdict"]:
+        worst = report["verdict"]["worst"]
+        return _scored(row, worst["protected"], worst["clean"])
+    return _scored(row, row.protected.high, _mean(row.clean))
 
 
 def _mean(figure: Figure | None) -> float | None:

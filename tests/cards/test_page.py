@@ -24,8 +24,9 @@ def test_it_opens_with_what_was_measured_and_by_the_gate() -> None:
     worst = report_values.full()["verdict"]["worst"]
     lead, stand, hardest = found.all("p")[:3]
     scored, clean = (f"{100 * worst[name]:.1f} %" for name in ("protected", "clean"))
-    assert (
-        lead.text == f"A resnet18 trained on this release scored {scored} (clean images: {clean})."
+    assert lead.text == (
+        f"A resnet18 trained on this release scored {scored} (the worst of 3 seeds; clean images: "
+        f"{clean})."
     )
     assert stand.text.startswith("Within the gate. It allows this victim,")
     assert "50.0 %: guessing, and 50 % of what the clean twin scores above that." in stand.text
@@ -135,6 +136,24 @@ def test_what_the_verdict_is_about_is_shown_though_another_is_worse_on_average()
     assert tile == "plain training, mean of 2 seeds 20.0 % resnet18, held out; 10.0 to 30.0"
     about = "What a resnet18, trained on this release (seed 1), predicted"
     assert about in shown.by_id("confusion").text
+
+
+def test_the_confusion_is_of_the_seed_that_the_verdict_is_about() -> None:
+    """Which need not be the one that scored highest, where its clean twin did too."""
+    finals = ((0.3, 0.5), (0.35, 0.9))
+    values = of(
+        [
+            tuple(
+                training("resnet18", "none", seed, data, final)
+                for data, final in zip(DATA, pair, strict=True)
+            )
+            for seed, pair in enumerate(finals)
+        ]
+    )
+    values["verdict"] |= {"worst": values["trials"][0], "threshold": 0.3}
+    shown = page(values)
+    assert "scored 30.0 % (the worst of 2 seeds; clean images: 50.0 %)." in shown.text
+    assert "on this release (seed 0), predicted" in shown.by_id("confusion").text
 
 
 def test_settings_stand_apart_from_countermeasures() -> None:
