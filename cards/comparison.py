@@ -104,10 +104,14 @@ def _subject(comparison: Mapping[str, Any]) -> str:
     parts = [f"{comparison['rows']:,} rows", f"preset {comparison['preset']}"]
     if comparison["budget"]:
         parts.append(f"budget {comparison['budget']} for all")
-    many = len(comparison["countermeasures"])
-    parts.append(f"{', '.join(comparison['victims'])} under {_times(many)}")
+    parts.append(f"{', '.join(comparison['victims'])} {_circumstances(comparison)}")
     return "\u2002·\u2002".join(parts)
 
 
-def _times(many: int) -> str:
-    return "1 countermeasure" if many == 1 else f"{many} countermeasures"
+def _circumstances(comparison: Mapping[str, Any]) -> str:
+    """In plain training or not, and under how many countermeasures."""
+    tried = list(comparison["countermeasures"])
+    many = len([name for name in tried if name != "none"])
+    plain = ["in plain training"] if "none" in tried else []
+    under = [f"under {many} countermeasure{'' if many == 1 else 's'}"] if many else []
+    return " and ".join([*plain, *under])

@@ -287,6 +287,12 @@ def test_rows_that_are_unlike_the_rest_are_listed() -> None:
     assert "original of rows 3, 14" in shown
 
 
+def test_one_class_and_one_row_are_not_several() -> None:
+    shown = text(render(facts(unprotected_rows=1, class_names=["cat"])))
+    assert "in 1 class: cat." in shown
+    assert "1 of them is published unchanged" in shown
+
+
 def test_nothing_is_said_of_what_there_is_none() -> None:
     card = render(
         facts(rows=10, quarantined={}, conversions={}, flags=[], class_names=[], pictures=[])

@@ -74,6 +74,20 @@ def test_what_each_keeps_under_each_countermeasure_is_the_worst_held_out_victim(
     ]
 
 
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["none"], "resnet18 in plain training"),
+        (["none", "dpa"], "resnet18 in plain training and under 1 countermeasure"),
+        (["dpa", "cutmix"], "resnet18 under 2 countermeasures"),
+    ],
+)
+def test_plain_training_is_not_counted_among_the_countermeasures(
+    names: list[str], told: str
+) -> None:
+    assert page(countermeasures=names).all("p")[1].text.endswith(told)
+
+
 def test_every_figure_is_listed() -> None:
     lines = full().by_id("trials").all("table")[0].rows
     assert len(lines) == 1 + 10 * 36

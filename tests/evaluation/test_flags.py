@@ -203,6 +203,62 @@ def test_a_flag_names_its_victims_once() -> None:
     assert raised(facts)[0].text.startswith("resnet18-w16 trained for fewer")
 
 
+def told(expected: str, *changes: dict[str, Any]) -> str:
+    """What the flag says of victims that differ so."""
+    names = ("resnet18", "vgg16", "densenet121")
+    trials = [trial(victim=name, **each) for name, each in zip(names, changes, strict=False)]
+    flags = {flag.id: flag.text for flag in raised(Doubted(trials, Gate(), "mit"))}
+    return flags[expected]
+
+
+@pytest.mark.parametrize(
+    ("expected", "changes", "one", "three"),
+    [
+        (
+            "clean-twin-moving",
+            {"clean_drift": 0.2},
+            "resnet18 was still moving at the end: its accuracy on this release is compared",
+            "resnet18, vgg16 and densenet121 were still moving at the end: their accuracy on",
+        ),
+        (
+            "renamed-above-gate",
+            {"renamed": 0.6},
+            "With its outputs renamed one to one resnet18 scored above what the gate allows: it",
+            "With their outputs renamed one to one resnet18, vgg16 and densenet121 scored above "
+            "what the gate allows: they learnt",
+        ),
+        (
+            "no-clean-twin",
+            {"clean": None},
+            "No clean twin of resnet18 was trained: whether it would have",
+            "resnet18, vgg16 and densenet121 was trained: whether they would have",
+        ),
+        (
+            "victim-not-held-out",
+            {"held_out": False},
+            "the architecture of resnet18, which flatters its figures;",
+            "of resnet18, vgg16 and densenet121, which flatters their figures;",
+        ),
+    ],
+)
+def test_flags_of_several_victims_are_sentences(
+    expected: str, changes: dict[str, Any], one: str, three: str
+) -> None:
+    assert one in told(expected, changes)
+    assert three in told(expected, *[changes] * 3)
+
+
+def test_few_epochs_and_a_moving_end_are_told_apart() -> None:
+    ends = ": longer training may find more."
+    few, moving = {"epochs": 9}, {"drift": 0.2}
+    assert told("too-few-epochs", few) == f"resnet18 trained for fewer than 10 epochs{ends}"
+    moved = "accuracy of {} was still moving at the end"
+    assert told("too-few-epochs", moving) == f"The {moved.format('resnet18')}{ends}"
+    assert told("too-few-epochs", few, moving) == (
+        f"resnet18 trained for fewer than 10 epochs, and the {moved.format('vgg16')}{ends}"
+    )
+
+
 def test_ids_are_for_machines() -> None:
     assert all(name == name.lower() and " " not in name for name in CHECKS)
 
