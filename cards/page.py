@@ -51,7 +51,7 @@ def render_report(report: Mapping[str, Any], pictures: Mapping[str, bytes] | Non
         "tiles": tiles(found),
         "panels": _panels(report, found),
         "confusion": _confusion(report, found),
-        "visibility": _visibility(report["visibility"]),
+        "visibility": _visibility(report),
         "pictures": strips(pictures or {}),
         "analyses": [_analysis(one) for one in report["analyses"]],
         "recipes": recipes(report),
@@ -189,12 +189,16 @@ def _shift(shift: Mapping[str, Any], final: float) -> str:
     )
 
 
-def _visibility(visibility: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+def _visibility(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     """In figures; none where whoever verified had no clean images to compare with."""
+    visibility = report["visibility"]
     if visibility is None or not visibility["rows"]:
         return []
-    psnr = visibility["psnr"]
+    psnr, rows = visibility["psnr"], visibility["rows"]
+    released = report["release"].get("released_rows", rows)
+    first = [("Compared", f"the first {rows:,} of {released:,} images")] if rows < released else []
     return [
+        *first,
         ("Images that differ", f"{visibility['changed']:,} of {visibility['rows']:,}"),
         ("Largest change of a value", f"{visibility['max_level']} of 255 grey levels"),
         ("Root mean square change", f"{visibility['rms_level']:.2f} grey levels"),

@@ -88,6 +88,12 @@ def test_plain_training_is_not_counted_among_the_countermeasures(
     assert page(countermeasures=names).all("p")[1].text.endswith(told)
 
 
+def test_a_method_that_is_called_none_is_no_plain_training() -> None:
+    options = full().by_id("trials").all("option")
+    shown = {option.text for option in options if option.attributes["value"] == "none"}
+    assert shown == {"none", "none (plain training)"}
+
+
 def test_every_figure_is_listed() -> None:
     lines = full().by_id("trials").all("table")[0].rows
     assert len(lines) == 1 + 10 * 36

@@ -190,6 +190,9 @@ def test_visibility_is_given_in_figures() -> None:
     for figure in ("50,000 of 50,000", "8 of 255 grey levels", "33.1 dB", "0.9513", "-0.012"):
         assert figure in shown
     values = report()
+    assert "Compared" not in page(values).by_id("visibility").text
+    values["release"]["released_rows"] = 60_000
+    assert "the first 50,000 of 60,000 images" in page(values).by_id("visibility").text
     values["visibility"] |= {"psnr": None, "changed": 0}
     assert "no pixel differs" in page(values).by_id("visibility").text
     assert "Not measured" in page(report(visibility=None)).by_id("visibility").text
