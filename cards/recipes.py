@@ -100,7 +100,7 @@ def training_paragraphs(report: Mapping[str, Any]) -> list[str]:
         return ["No network was trained on this release."]
     about = (
         _held_out(report["test_split"]),
-        _owned(report),
+        _owned(trainings),
         _sampled(report["sample"]),
         _delivered(report["delivered_as"]),
     )
@@ -122,17 +122,10 @@ def _counts(trainings: list[Mapping[str, Any]]) -> str:
     )
 
 
-def _owned(report: Mapping[str, Any]) -> str:
-    """Which test images were given away with their labels; a circumstance may score fewer."""
-    settings = set(report["settings"])
-    trainings = report["trainings"]
-    most = max(one["test_rows"] for one in trainings)
-    rows = {one["spec"]["countermeasure"]: one["test_rows"] for one in trainings}
-    given = [
-        f"{most - count:,} under {name}"
-        for name, count in rows.items()
-        if count < most and name not in settings
-    ]
+def _owned(trainings: list[Mapping[str, Any]]) -> str:
+    """Which test images were given away with their labels."""
+    rows = {one["spec"]["countermeasure"]: one["owned_rows"] for one in trainings}
+    given = [f"{count:,} under {name}" for name, count in rows.items() if count]
     if not given:
         return ""
     return (

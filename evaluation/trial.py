@@ -96,7 +96,8 @@ class Outcome:
     in the end. Accuracies are fractions; final, renamed and confusion (K,K; row
     true, column predicted) are those of the finished predictor on the clean test rows, and
     train_accuracy is its accuracy on the `train_rows` rows that it was given, as they were given
-    (a countermeasure may leave out some, or change them), None where these have no labels."""
+    (a countermeasure may leave out some, or change them), None where these have no labels.
+    owned_rows: clean test rows that it was given with their labels, and not scored on."""
 
     spec: TrialSpec
     curve: tuple[Epoch, ...]
@@ -109,6 +110,7 @@ class Outcome:
     num_parameters: int
     recipe: Recipe
     seconds: float
+    owned_rows: int
 
     @property
     def num_classes(self) -> int:
@@ -140,7 +142,10 @@ class Outcome:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Outcome:
         known = {k: v for k, v in values.items() if k not in ("peak", "peak_epoch")}
-        known["spec"] = TrialSpec(**values["spec"])
+        known["spec"] = spec = TrialSpec(**values["spec"])
+        # An older one does not say it: half of the test rows, where these are few.
+        given = min(parse(spec.countermeasure).clean_images, values["test_rows"])
+        known.setdefault("owned_rows", given)
         milestones = tuple(values["recipe"]["milestones"])
         known["recipe"] = Recipe(**values["recipe"] | {"milestones": milestones})
         known["curve"] = tuple(Epoch.of(**epoch) for epoch in values["curve"])

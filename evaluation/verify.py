@@ -88,6 +88,7 @@ def run(
         num_parameters=num_parameters(net),
         recipe=spec.recipe,
         seconds=training.seconds,
+        owned_rows=0 if owned is None else len(owned),
     )
 
 

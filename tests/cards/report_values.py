@@ -77,6 +77,7 @@ def training(
         "dominant_shift": {"classes": classes // 2, "share": round(max(0.85 - final, 0), 3)},
         "train_rows": 50_000,
         "test_rows": 10_000,
+        "owned_rows": 0,
         "num_parameters": VICTIMS.get(victim, 72_788),
         "recipe": {
             "epochs": epochs,
