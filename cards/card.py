@@ -43,6 +43,7 @@ def render(facts: CardFacts) -> str:
     classes = list(facts.class_names)
     body = template.render(
         facts=facts,
+        aim=_aim(facts),
         budget=budget_in_words(facts.budget),
         classes=classes[:_LISTED_CLASSES],
         further_classes=len(classes) - len(classes[:_LISTED_CLASSES]),
@@ -57,6 +58,31 @@ def render(facts: CardFacts) -> str:
         not_considered=_not_considered(facts),
     )
     return f"---\n{front_matter(facts)}\n---\n\n{marked(body.strip())}\n"
+
+
+def _aim(facts: CardFacts) -> str:
+    """How many images were changed, by how much, and what for."""
+    changed = _changed(facts)
+    if changed == "None":
+        return "None of them was changed, so that nothing keeps a classifier from learning."
+    unbounded = any("unbounded" in entry.budget for entry in facts.releases)
+    measured = "what was measured follows" if facts.is_verified else "nothing was measured"
+    return (
+        f"{changed} changed{'' if unbounded else ' slightly'}, with the aim that an image "
+        "classifier trained on them does badly on ordinary, unchanged images; "
+        f"{measured}."
+    )
+
+
+def _changed(facts: CardFacts) -> str:
+    """Which images were changed, at the beginning of a sentence."""
+    if facts.psnr is None:  # the newest release changed no pixel
+        return "None" if len(facts.releases) == 1 else "Not all of them were"
+    if not facts.unprotected_rows:
+        return "Each one was"
+    if facts.unprotected_rows == facts.released:
+        return "None"
+    return "Most were" if 2 * facts.unprotected_rows < facts.released else "Some were"
 
 
 def _at(branch: str | None) -> Markup:

@@ -76,9 +76,8 @@ def _line(
 
 
 def _epoch_ticks(epochs: int) -> list[Tick]:
-    if epochs == 1:
-        return [Tick(50, "1")]
-    return [Tick(0, "1"), Tick(100, f"{epochs}")]
+    ends = [Tick(0, "1"), Tick(100, f"{epochs}")]
+    return ends[:epochs]
 
 
 def _value_ticks(low: float, high: float, fractions: bool) -> list[Tick]:

@@ -1,4 +1,4 @@
-"""Methods side by side on the same rows: a page with a leaderboard, and the same as Markdown.
+"""Methods side by side on the same rows, as a page.
 
 Every method crafted the same rows and met the same victims and countermeasures; lower is better.
 """
@@ -9,19 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from markupsafe import Markup
-
 from cards.charts import pareto
 from cards.figures import Summary, summary_from_spans
-from cards.markdown import NOT_MEASURED, percent, table
+from cards.markdown import NOT_MEASURED
 from cards.page import environment
 from cards.recipes import headed
-from cards.wording import article, seconds, unbroken
-
-_HEADER = (
-    *("method", "budget", "worst victim", "this release", "clean twin", "holds"),
-    *("PSNR", "SSIM", "passes", "s per 1,000 images", "fit, s"),
-)
+from cards.wording import article, unbroken
 
 
 @dataclass(frozen=True)
@@ -38,7 +31,8 @@ class Standing:
 
     @property
     def worst(self) -> Mapping[str, Any]:
-        """The held-out victim that scored highest: its name, countermeasure and accuracies."""
+        """The held-out victim that scored highest over its seeds: its name, countermeasure and mean
+        accuracies."""
         found: Mapping[str, Any] = self.values["worst"]
         return found
 
@@ -81,42 +75,9 @@ def render_comparison(comparison: Mapping[str, Any]) -> str:
     )
 
 
-def comparison_markdown(comparison: Mapping[str, Any]) -> str:
-    """The leaderboard as a Markdown table, ending in a newline."""
-    return f"{table(_HEADER, [_cells(one) for one in standings(comparison)])}\n"
-
-
-def _cells(one: Standing) -> list[object]:
-    values, worst = one.values, one.worst
-    clean = worst["clean"]
-    figures = (
-        percent(worst["protected"]),
-        NOT_MEASURED if clean is None else percent(clean),
-        _holds_in_words(values["holds"]),
-        _decibels(values["psnr"]),
-        f"{values['ssim']:.3f}",
-        f"{values['passes']:,}",
-        seconds(values["craft_seconds_per_1000"]),
-        seconds(values["fit_seconds"]),
-    )
-    # Figures are ours, and read better in the file itself where no point of them is escaped.
-    return [one.name, values["budget"], _worst_in_words(worst), *map(Markup, figures)]
-
-
-def _worst_in_words(worst: Mapping[str, Any]) -> str:
-    """The victim, and what was done against the protection."""
-    how = "" if worst["countermeasure"] == "none" else f" with {worst['countermeasure']}"
-    return f"{worst['victim']}{how}"
-
-
 def _holds_in_words(holds: bool | None) -> str:
     """Whether it keeps within the gate."""
     return "not judged" if holds is None else "yes" if holds else "no"
-
-
-def _decibels(psnr: float | None) -> str:
-    """A PSNR, or that no pixel changed."""
-    return "no change" if psnr is None else f"{psnr:.1f} dB"
 
 
 def _countermeasures(comparison: Mapping[str, Any], found: Sequence[Standing]) -> list[str]:
@@ -143,10 +104,14 @@ def _subject(comparison: Mapping[str, Any]) -> str:
     parts = [f"{comparison['rows']:,} rows", f"preset {comparison['preset']}"]
     if comparison["budget"]:
         parts.append(f"budget {comparison['budget']} for all")
-    many = len(comparison["countermeasures"])
-    parts.append(f"{', '.join(comparison['victims'])} under {_times(many)}")
+    parts.append(f"{', '.join(comparison['victims'])} {_circumstances(comparison)}")
     return "\u2002·\u2002".join(parts)
 
 
-def _times(many: int) -> str:
-    return "1 countermeasure" if many == 1 else f"{many} countermeasures"
+def _circumstances(comparison: Mapping[str, Any]) -> str:
+    """In plain training or not, and under how many countermeasures."""
+    tried = list(comparison["countermeasures"])
+    many = len([name for name in tried if name != "none"])
+    plain = ["in plain training"] if "none" in tried else []
+    under = [f"under {many} countermeasure{'' if many == 1 else 's'}"] if many else []
+    return " and ".join([*plain, *under])

@@ -68,14 +68,13 @@ class Verification:
 
     @property
     def worst(self) -> Measured | None:
-        """The victim of all rows that scored highest, whatever was done against the protection,
-        among those held out where there are any; None where there is none. What clean rows taught
-        among protected ones says nothing of these, so that circumstances are left out."""
-        whole = [
+        """The victim of all rows that scored highest, whatever was done against the protection and
+        whether or not it was held out; None where there is none. What clean rows taught among
+        protected ones says nothing of these, so that circumstances are left out."""
+        whole = (
             m for m in self.measured if m.rows == "release" and not is_setting(m.countermeasure)
-        ]
-        judged = [m for m in whole if m.held_out] or whole
-        return max(judged, key=lambda m: m.protected[0], default=None)
+        )
+        return max(whole, key=lambda m: m.protected[0], default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,15 +132,15 @@ class CardFacts:
     `linf:8`), preset, measured, gate, flags, psnr, ssim, max_level, conversions (rows by what was
     changed to make them 8-bit grey or RGB) and shown_clean_rows. gate says in a sentence how it was
     judged, or None where nothing was verified (measured is then empty); only_small_networks:
-    whether every victim is a net for minutes on a CPU. sampled: of the rows that victims trained
-    on, how many were published before, of how many, and how many are new; None where no release
-    came before. psnr in dB is None where no pixel changed; max_level in grey levels of 255.
-    verified: the verifications after publication, in any order.
+    whether every victim is a net for minutes on a CPU. test_split: of the source, what victims were
+    scored on, or None where that was a tenth of the rows, which none trained on. sampled: of the
+    rows that victims trained on, how many were published before, of how many, and how many are new;
+    None where no release came before. psnr in dB is None where no pixel changed; max_level in grey
+    levels of 255. verified: the verifications after publication, in any order.
 
     repo_id: where readers find it on the Hub, or None for a folder; branch: the one that they have
     to name there, None for main; before: the tag of the release before, None where there is none.
-    source_name: None where the owner keeps it to itself. source_is_public: whether anyone can read
-    the clean originals.
+    source_is_public: whether anyone can read the clean originals.
     """
 
     release: str
@@ -152,7 +151,6 @@ class CardFacts:
     repo_id: str | None
     branch: str | None
     before: str | None
-    source_name: str | None
     source_citation: str | None
     license: str
     split: str
@@ -172,6 +170,7 @@ class CardFacts:
     preset: str
 
     measured: Sequence[Measured]
+    test_split: str | None
     only_small_networks: bool
     sampled: tuple[int, int, int] | None
     gate: str | None

@@ -101,6 +101,13 @@ class Results:
         about = (row for row in self.everything if (row.victim, row.countermeasure) == self.verdict)
         return next(about, self.worst(plain=True) or self.worst(plain=False))
 
+    @property
+    def strongest(self) -> Summary | None:
+        """Who scored highest under any countermeasure, held out or not; None where none was
+        tried."""
+        countered = [row for row in self.countermeasures if not row.is_plain]
+        return max(countered, key=lambda row: row.protected.mean, default=None)
+
     def worst(self, plain: bool) -> Summary | None:
         """Who scored highest in plain training, or else under a countermeasure, among those held
         out where there are any; None where nobody was trained so."""
@@ -115,11 +122,11 @@ def results(report: Mapping[str, Any]) -> Results:
     for trial in report["trials"]:
         groups[trial["victim"], trial["countermeasure"], trial["rows"]].append(trial)
     rows = [_summary(trials) for trials in groups.values()]
-    settings = _setting_names(report)
+    settings = report["settings"]
     whole = [row for row in rows if row.rows == "release"]
     return Results(
-        countermeasures=_ordered(row for row in whole if not _is_one_of(row, settings)),
-        settings=_ordered(row for row in whole if _is_one_of(row, settings)),
+        countermeasures=_ordered(row for row in whole if row.countermeasure not in settings),
+        settings=_ordered(row for row in whole if row.countermeasure in settings),
         new_rows=[row for row in rows if row.rows == "new"],
         chance=next((row.chance for row in _ordered(rows)), None),
         victims=list(dict.fromkeys(row.victim for row in rows)),
@@ -145,15 +152,6 @@ def setting_notes(countermeasures: Iterable[str]) -> list[str]:
     """What each circumstance among these is."""
     kinds = dict.fromkeys(map(kind, countermeasures))
     return [SETTINGS[name] for name in kinds if name in SETTINGS]
-
-
-def _is_one_of(row: Summary, names: Iterable[str]) -> bool:
-    """Whether its countermeasure is one of these, with or without its parameters."""
-    return row.countermeasure in names or kind(row.countermeasure) in names
-
-
-def _setting_names(report: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(report.get("settings", SETTINGS))
 
 
 def _ordered(rows: Iterable[Summary]) -> list[Summary]:
@@ -225,11 +223,15 @@ def curves(report: Mapping[str, Any], order: Sequence[Summary]) -> list[Curves]:
 
 
 def worst_training(report: Mapping[str, Any], worst: Summary | None) -> Mapping[str, Any] | None:
-    """Of the trainings on the release that this summary is of, the one that scored highest."""
+    """Of the trainings on the release that this summary is of, the one that the verdict is about,
+    or else the one that scored highest."""
     if worst is None:
         return None
     wanted = (worst.victim, worst.countermeasure, worst.rows, "protected")
     found = [training for training in report["trainings"] if _key(training["spec"]) == wanted]
+    if report["verdict"]:
+        seed = report["verdict"]["worst"]["seed"]
+        found = [training for training in found if training["spec"]["seed"] == seed]
     return max(found, key=lambda training: training["final"], default=None)
 
 

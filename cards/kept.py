@@ -2,8 +2,9 @@
 lost.
 
 What the card says stands between two comments. Everything outside them is the owner's, and so are
-the keys, tags and configurations of the YAML that the card does not write. Verifications after
-publication, which the published card alone knows, outlive it too.
+the keys, tags, tasks, splits and configurations of the YAML that the card does not write.
+Verifications after publication, which the published card alone knows, outlive it too. A card that
+lost one of its two marks is taken for the owner's text: it stays until the owner deletes it.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ _ENDS = r"^<!-- protect-release: end\b[^\n]*-->(?=[ \t\r]*$)"
 _OURS = re.compile(rf"{_BEGINS}(?:(?!{_BEGINS}).)*?{_ENDS}", re.MULTILINE | re.DOTALL)
 _FRONT = re.compile(r"\A\s*^---[ \t]*\r?\n(.*?)^---[ \t]*\r?(?:\n|\Z)", re.MULTILINE | re.DOTALL)
 _DEFAULT = "default"
-_SHARED = ("tags", "configs", "dataset_info")
-"""Keys of ours whose value may hold more than ours."""
+_LISTS = ("tags", "task_categories")
+_SPLITS = {"configs": ("data_files", "split"), "dataset_info": ("splits", "name")}
+"""Keys of ours whose value may hold more than ours: lists of words, and configurations, each with
+where its splits are listed and what names one there."""
 _MAP, _SEQUENCE, _NULL = (f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "null"))
 
 
@@ -104,14 +107,48 @@ def _with_theirs(name: str, ours: yaml.Node, old: Mapping[str, tuple[yaml.Node, 
     if name not in old:
         return ours
     theirs = old[name][1]
-    if name == "tags":
-        known = {tag.value for tag in ours.value}
-        added = [tag for tag in _items(theirs, yaml.ScalarNode) if tag.value not in known]
-    else:
-        added = [item for item in _items(theirs, yaml.MappingNode) if _config(item) != _DEFAULT]
-    if not added or name not in _SHARED:
+    if name in _LISTS:
+        known = {word.value for word in ours.value}
+        added = [word for word in _items(theirs, yaml.ScalarNode) if word.value not in known]
+        return _longer(ours, added)
+    if name not in _SPLITS:
         return ours
-    return yaml.SequenceNode(_SEQUENCE, [*_items(ours), *added])
+    entries = _items(theirs, yaml.MappingNode)
+    default = [entry for entry in entries if _config(entry) == _DEFAULT]
+    added = [entry for entry in entries if _config(entry) != _DEFAULT]
+    return _longer(_with_splits(ours, default, *_SPLITS[name]), added)
+
+
+def _longer(ours: yaml.Node, added: list[yaml.Node]) -> yaml.Node:
+    return yaml.SequenceNode(_SEQUENCE, [*_items(ours), *added]) if added else ours
+
+
+def _with_splits(
+    ours: yaml.Node, theirs: list[yaml.MappingNode], listed: str, key: str
+) -> yaml.Node:
+    """Our one configuration, alone or in a list, with their splits of it that are not ours."""
+    (entry,) = _items(ours, yaml.MappingNode)
+    splits = _value(entry, listed)
+    known = {_text(split, key) for split in _items(splits, yaml.MappingNode)} | {None}
+    there = [split for other in theirs for split in _items(_value(other, listed), yaml.MappingNode)]
+    added = [split for split in there if _text(split, key) not in known]
+    if not added:
+        return ours
+    pairs = [(k, _longer(v, added) if v is splits else v) for k, v in entry.value]
+    made = yaml.MappingNode(_MAP, pairs)
+    return yaml.SequenceNode(_SEQUENCE, [made]) if isinstance(ours, yaml.SequenceNode) else made
+
+
+def _value(entry: yaml.MappingNode, name: str) -> yaml.Node:
+    """What stands under this key; nothing where it is not there."""
+    nothing = yaml.ScalarNode(_NULL, "")
+    return next((value for key, value in entry.value if key.value == name), nothing)
+
+
+def _text(entry: yaml.MappingNode, name: str) -> str | None:
+    """The word under this key; None where there is none."""
+    found = _value(entry, name)
+    return found.value if isinstance(found, yaml.ScalarNode) and found.tag != _NULL else None
 
 
 def _items(node: yaml.Node, kind: type[yaml.Node] = yaml.Node) -> list[Any]:
@@ -122,4 +159,4 @@ def _items(node: yaml.Node, kind: type[yaml.Node] = yaml.Node) -> list[Any]:
 
 def _config(entry: yaml.MappingNode) -> str:
     """The name of the configuration that this is about."""
-    return next((v.value for k, v in entry.value if k.value == "config_name"), _DEFAULT)
+    return _text(entry, "config_name") or _DEFAULT

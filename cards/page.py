@@ -39,10 +39,8 @@ _DASHES = ("none", "7 4", "2 4", "9 3 2 3", "12 5", "4 2")
 
 
 def render_report(report: Mapping[str, Any], pictures: Mapping[str, bytes] | None = None) -> str:
-    """One HTML document of the report (the values of report.json) and these pictures, PNG bytes by
-    caption. Keys that older reports lack are left out of the page: `analyses`,
-    `left_out`, `unexamined`, `delivered_as`, `class_names`, `settings`, `date` and `name`.
-    ValueError where a picture is no PNG."""
+    """One HTML document of the report (the values of a report.json of this version) and these
+    pictures, PNG bytes by caption. ValueError where a picture is no PNG."""
     found = results(report)
     parts = {
         "results": found,
@@ -53,20 +51,20 @@ def render_report(report: Mapping[str, Any], pictures: Mapping[str, bytes] | Non
         "tiles": tiles(found),
         "panels": _panels(report, found),
         "confusion": _confusion(report, found),
-        "visibility": _visibility(report["visibility"]),
+        "visibility": _visibility(report),
         "pictures": strips(pictures or {}),
-        "analyses": [_analysis(one) for one in report.get("analyses") or ()],
+        "analyses": [_analysis(one) for one in report["analyses"]],
         "recipes": recipes(report),
         "left_out": left_out(report),
-        "unexamined": report.get("unexamined") or (),
-        "left_out_reasons": any(one.why for one in left_out(report)),
+        "unexamined": report["unexamined"],
         "method_paragraphs": training_paragraphs(report),
         "facts": release_facts(report),
+        "repeating": _repeating(report),
         "command": _command(report, found),
         "reads_files": any("weights=" in row.countermeasure for row in found.everything),
     }
     header = {
-        "title": _title(report),
+        "title": report["name"],
         "lead": lead(report, found),
         "stand": stand(report),
         "hardest": hardest(found),
@@ -100,10 +98,6 @@ def environment() -> Environment:
         "groupby_order": _groups,
     }
     return made
-
-
-def _title(report: Mapping[str, Any]) -> str:
-    return str(report.get("name") or report["release"].get("name") or "A protected release")
 
 
 def _groups(rows: Iterable[Any], name: str) -> list[tuple[Any, list[Any]]]:
@@ -164,7 +158,7 @@ def _confusion(report: Mapping[str, Any], found: Results) -> dict[str, Any] | No
     training = worst_training(report, worst)
     if worst is None or training is None:
         return None
-    matrix = confusion_matrix(training["confusion"], report.get("class_names") or ())
+    matrix = confusion_matrix(training["confusion"], report["class_names"])
     return {
         "about": _about_confusion(worst, training, matrix.is_small),
         "shift": _shift(training["dominant_shift"], training["final"]),
@@ -195,12 +189,16 @@ def _shift(shift: Mapping[str, Any], final: float) -> str:
     )
 
 
-def _visibility(visibility: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+def _visibility(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     """In figures; none where whoever verified had no clean images to compare with."""
+    visibility = report["visibility"]
     if visibility is None or not visibility["rows"]:
         return []
-    psnr = visibility["psnr"]
+    psnr, rows = visibility["psnr"], visibility["rows"]
+    released = report["release"].get("released_rows", rows)
+    first = [("Compared", f"the first {rows:,} of {released:,} images")] if rows < released else []
     return [
+        *first,
         ("Images that differ", f"{visibility['changed']:,} of {visibility['rows']:,}"),
         ("Largest change of a value", f"{visibility['max_level']} of 255 grey levels"),
         ("Root mean square change", f"{visibility['rms_level']:.2f} grey levels"),
@@ -215,7 +213,7 @@ def _analysis(found: Mapping[str, Any]) -> dict[str, Any]:
         (label, series, values) for series, (label, values) in enumerate(_curves_of(found).items())
     ]
     chart: LineChart | None = line_chart(drawn) if drawn else None
-    shares = found.get("matrix")
+    shares = found["matrix"]
     return {
         "name": found["analysis"],
         "sentence": found["sentence"],
@@ -223,41 +221,68 @@ def _analysis(found: Mapping[str, Any]) -> dict[str, Any]:
             (name.replace("_", " "), _number(value)) for name, value in found["figures"].items()
         ],
         "chart": chart,
-        "matrix": matrix(shares, found.get("labels") or ()) if shares else None,
+        "matrix": matrix(shares, found["labels"]) if shares else None,
     }
 
 
 def _curves_of(found: Mapping[str, Any]) -> Mapping[str, Sequence[float]]:
-    return {name: values for name, values in (found.get("curves") or {}).items() if values}
+    return {name: values for name, values in found["curves"].items() if values}
 
 
 def _number(value: float | None) -> str:
     return "not measured" if value is None else f"{value:,.4g}"
 
 
+def _repeating(report: Mapping[str, Any]) -> str:
+    """What the command that trains these victims again gives."""
+    drawn = []
+    if report["sample"] is not None:
+        drawn.append("the rows published before that victims trained on")
+    if report["test_split"] is None:
+        drawn.append("the test images")
+    if not drawn:
+        return "The figures, trained again from scratch."
+    source = " Give SOURCE a test split of its own." if report["test_split"] is None else ""
+    return (
+        "Comparable trainings; the very same cannot be made by others, since "
+        f"{' and '.join(drawn)} were drawn from the secret seed.{source}"
+    )
+
+
 def _command(report: Mapping[str, Any], found: Results) -> str:
     """What trains these victims again in the same way; each argument is one word."""
     options = [("victim", name) for name in found.victims]
     options += [("countermeasure", name) for name in _named(found.everything, "countermeasure")]
-    options += [("analysis", one["analysis"]) for one in report.get("analyses") or ()]
-    known = ((name, value) for name, value in _conditions(report) if value not in (None, ""))
+    options += [("analysis", one["analysis"]) for one in report["analyses"]]
+    known = ((name, value) for name, value in _conditions(report) if value is not None)
     options += [(name, str(value)) for name, value in known]
     lines = [f"  --{name} {shlex.quote(value)}" for name, value in options]
     return " \\\n".join(["protect-release verify DATASET --clean SOURCE", *lines])
 
 
 def _conditions(report: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Under which these trainings were made, by option; empty where nothing need be said."""
+    """Under which these trainings were made, by option; None where nothing need be said."""
     specs = [one["spec"] for one in report["trainings"]]
+    if not specs:
+        return []
+    release, size = report["release"], specs[0]["net_size"]
     seeds = len({spec["seed"] for spec in specs})
     return [
-        ("preset", specs[0]["preset"] if specs else None),
-        ("epochs", specs[0].get("epochs") if specs else None),
-        ("seeds", seeds if seeds > 1 else None),
-        ("rows", report["release"].get("verified_rows")),
-        ("delivered-as", report.get("delivered_as")),
+        ("split", _unless(release.get("split"), "train")),
+        ("test-split", _unless(report["test_split"], "test")),
+        ("preset", specs[0]["preset"]),
+        ("epochs", specs[0]["epochs"]),
+        ("seeds", _unless(seeds, 1)),
+        ("rows", release.get("verified_rows")),
+        ("net-size", _unless(size, release.get("net_size"))),
+        ("delivered-as", report["delivered_as"]),
         ("max-accuracy", report["gate"]["max_accuracy"]),
     ]
+
+
+def _unless(value: Any, usual: Any) -> Any:
+    """The value, where it is not what the option has anyway."""
+    return None if value == usual else value
 
 
 def _named(rows: Iterable[Any], what: str) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cards.figures import SETTINGS, kind
+from cards.figures import kind
 
 FINETUNE = "finetune"
 """The countermeasure whose victims do not start from nothing."""
@@ -33,7 +33,6 @@ class LeftOut:
     victim: str
     on: str
     seeds: str
-    why: str
 
 
 def recipes(report: Mapping[str, Any]) -> list[TrainedBy]:
@@ -99,7 +98,12 @@ def training_paragraphs(report: Mapping[str, Any]) -> list[str]:
     trainings = report["trainings"]
     if not trainings:
         return ["No network was trained on this release."]
-    about = (_owned(report), _sampled(report.get("sample")), _delivered(report))
+    about = (
+        _held_out(report["test_split"]),
+        _owned(trainings),
+        _sampled(report["sample"]),
+        _delivered(report["delivered_as"]),
+    )
     found = [_counts(trainings), *about]
     return [sentence for sentence in found if sentence]
 
@@ -113,22 +117,15 @@ def _counts(trainings: list[Mapping[str, Any]]) -> str:
         f"{_times(len(on_release), 'training')} on this release and "
         f"{f'{twins:,}' if twins else 'none'} of clean twins, from seed{'s' * (len(seeds) > 1)} "
         f"{', '.join(map(str, seeds))}, took {_taken(hours)} in all. {_start(trainings)} was given "
-        f"{_range(trainings, 'train_rows')} rows and was scored on "
+        f"{_range(trainings, 'train_rows')} rows and in the end was scored on "
         f"{_range(trainings, 'test_rows')} clean test images."
     )
 
 
-def _owned(report: Mapping[str, Any]) -> str:
-    """Which test images were given away with their labels; a circumstance may score fewer."""
-    settings = set(report.get("settings", ())) | set(SETTINGS)
-    trainings = report["trainings"]
-    most = max(one["test_rows"] for one in trainings)
-    rows = {one["spec"]["countermeasure"]: one["test_rows"] for one in trainings}
-    given = [
-        f"{most - count:,} under {name}"
-        for name, count in rows.items()
-        if count < most and not {name, kind(name)} & settings
-    ]
+def _owned(trainings: list[Mapping[str, Any]]) -> str:
+    """Which test images were given away with their labels."""
+    rows = {one["spec"]["countermeasure"]: one["owned_rows"] for one in trainings}
+    given = [f"{count:,} under {name}" for name, count in rows.items() if count]
     if not given:
         return ""
     return (
@@ -161,6 +158,15 @@ def _range(trainings: list[Mapping[str, Any]], name: str) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
+def _held_out(test_split: str | None) -> str:
+    if test_split is not None:
+        return ""
+    return (
+        "The source has no test split: the test images are the clean originals of a tenth of the "
+        "released rows of each class, drawn from the secret seed, which no victim trained on."
+    )
+
+
 def _sampled(sample: Mapping[str, int] | None) -> str:
     if not sample:
         return ""
@@ -170,8 +176,7 @@ def _sampled(sample: Mapping[str, int] | None) -> str:
     )
 
 
-def _delivered(report: Mapping[str, Any]) -> str:
-    form = report.get("delivered_as")
+def _delivered(form: str | None) -> str:
     if not form:
         return ""
     return f"Images were changed before victims met them, as readers get them: {form}."
@@ -179,14 +184,13 @@ def _delivered(report: Mapping[str, Any]) -> str:
 
 def left_out(report: Mapping[str, Any]) -> list[LeftOut]:
     """What was asked for and not trained, seeds taken together."""
-    found: dict[tuple[str, str, str, str], list[str]] = {}
-    for spec in report.get("left_out") or ():
-        on = "clean images" if spec.get("data") == "clean" else "this release"
-        if spec.get("rows") == "new":
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for spec in report["left_out"]:
+        on = "clean images" if spec["data"] == "clean" else "this release"
+        if spec["rows"] == "new":
             on += ", new rows alone"
-        key = (spec["countermeasure"], spec["victim"], on, str(spec.get("reason") or ""))
-        found.setdefault(key, []).append(str(spec.get("seed", "")))
-    return [LeftOut(*key[:3], ", ".join(seeds), key[3]) for key, seeds in found.items()]
+        found.setdefault((spec["countermeasure"], spec["victim"], on), []).append(str(spec["seed"]))
+    return [LeftOut(*key, ", ".join(seeds)) for key, seeds in found.items()]
 
 
 def release_facts(report: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -27,7 +27,7 @@ _GENERATED_END = re.compile(r"^<!-- protect-release: end\b[^\n]*-->[ \t]*\r?$", 
 _HEADING = "## Verified again"
 _HEADER = ("date", "with", "most learnt", "finding", "figures")
 _ABOUT = (
-    "What is published was verified again later, by whatever countermeasures there were by then. "
+    "What is published was verified again later, under the countermeasures that each report names. "
     "*Most learnt*: the victim that scored highest on clean test images, whatever was done against "
     "the protection."
 )
@@ -65,7 +65,8 @@ def _most(worst: Measured | None) -> str:
         return "nothing was measured"
     countered = "" if worst.countermeasure == "none" else f" with {worst.countermeasure}"
     clean, protected = mean_percent(worst.clean), percent(worst.protected[0])
-    return f"{worst.victim}{countered}: {protected} (clean twin: {clean})"
+    known = "" if worst.held_out else " (not held out)"
+    return f"{worst.victim}{known}{countered}: {protected} (clean twin: {clean})"
 
 
 def _section(lines: Iterable[str]) -> Markup:

@@ -81,25 +81,25 @@ def _known_mean(figure: Figure | None) -> str:
     return _known(None if figure is None else figure.mean)
 
 
-def _scored(victim: str, countermeasure: str, protected: float, clean: float | None) -> str:
-    how = "" if countermeasure == "none" else f" with {countermeasure}"
-    start = article(victim)
+def _scored(row: Summary, protected: float, clean: float | None) -> str:
+    how = "" if row.is_plain else f" with {row.countermeasure}"
+    which = "" if row.seeds == 1 else f"the worst of {row.seeds} seeds; "
+    start = article(row.victim)
     return (
-        f"{start[0].upper()}{start[1:]} {victim} trained on this release{how} scored "
-        f"{unbroken(protected)} (clean images: {_known(clean)})."
+        f"{start[0].upper()}{start[1:]} {row.victim} trained on this release{how} scored "
+        f"{unbroken(protected)} ({which}clean images: {_known(clean)})."
     )
 
 
 def lead(report: Mapping[str, Any], found: Results) -> str:
     """The one line that says most: the training that the verdict is about, or else the worst."""
-    if report["verdict"]:
-        worst = report["verdict"]["worst"]
-        clean = worst["clean"]
-        return _scored(worst["victim"], worst["countermeasure"], worst["protected"], clean)
     row = found.judged
     if row is None:
         return "Not verified: no network was trained on this release."
-    return _scored(row.victim, row.countermeasure, row.protected.high, _mean(row.clean))
+    if report["verdict"]:
+        worst = report["verdict"]["worst"]
+        return _scored(row, worst["protected"], worst["clean"])
+    return _scored(row, row.protected.high, _mean(row.clean))
 
 
 def _mean(figure: Figure | None) -> float | None:
@@ -117,6 +117,9 @@ def stand(report: Mapping[str, Any]) -> Stand:
     if verdict["threshold"] < 0:
         return Stand("open", "Cannot be judged.", _sentence(verdict["reason"]))
     text = f"It allows {_allowed(verdict, report['gate'])}."
+    scored = verdict["worst"]["protected"]
+    if scored != verdict["threshold"] and percent(scored) == percent(verdict["threshold"]):
+        text = f"{_sentence(verdict['reason'])} {text}"  # which has the digits that differ
     if verdict["holds"]:
         return Stand("within", "Within the gate.", text)
     return Stand("above", "Above the gate.", text)
@@ -125,7 +128,7 @@ def stand(report: Mapping[str, Any]) -> Stand:
 def _allowed(verdict: Mapping[str, Any], gate: Mapping[str, Any]) -> str:
     allowed = unbroken(verdict["threshold"])
     if gate["max_accuracy"] is not None:
-        return f"every victim {allowed}, as the owner chose"
+        return f"every victim {allowed}, as was asked for"
     share = f"{100 * gate['max_ratio']:.0f}\u00a0%"
     return (
         f"this victim, the worst of those that it looks at, {allowed}: guessing, and {share} of "
@@ -139,35 +142,34 @@ def _sentence(text: str) -> str:
 
 def hardest(found: Results) -> str | None:
     """What the strongest countermeasure came to; None where none was tried."""
-    row = found.worst(plain=False)
+    row = found.strongest
     if row is None or found.worst(plain=True) is None:
         return None
     many = len([name for name in found.names if name != "none"])
     tried = "The one countermeasure tried" if many == 1 else f"The strongest of {many} tried"
     return (
         f"{tried} against the protection, {row.countermeasure}, brought {article(row.victim)} "
-        f"{row.victim} to {unbroken(row.protected.mean)} (clean images with it: "
-        f"{_known_mean(row.clean)})."
+        f"{row.victim}{'' if row.held_out else ' (not held out)'} to "
+        f"{unbroken(row.protected.mean)} (clean images with it: {_known_mean(row.clean)})."
     )
 
 
 def subject(report: Mapping[str, Any]) -> str:
-    """Of what and when this is, as far as the report says so."""
+    """Of what and when this is."""
     release = report["release"]
     named = (("method", "method {}"), ("budget", "budget {}"), ("preset", "preset {}"))
     parts = [shape.format(release[key]) for key, shape in named if release.get(key)]
     if release.get("num_rows"):
         parts.append(f"{release['num_rows']:,} rows")
-    if report.get("date"):
-        parts.append(f"verified {report['date']}")
-    if report.get("delivered_as"):
+    parts.append(f"verified {report['date']}")
+    if report["delivered_as"]:
         parts.append(f"images delivered as {report['delivered_as']}")
     return "\u2002·\u2002".join(parts)
 
 
 def tiles(found: Results) -> list[Tile]:
     """The figures that a reader looks for first."""
-    plain, countered = found.judged, found.worst(plain=False)
+    plain, countered = found.judged, found.strongest
     if plain is None:
         return []
     how = "plain training" if plain.is_plain else f"with {plain.countermeasure}"
@@ -178,6 +180,7 @@ def tiles(found: Results) -> list[Tile]:
     made.append(Tile("clean", "its clean twin", _known_mean(plain.clean), _guessing(plain)))
     if plain.is_plain and countered is not None:
         under = f"{countered.countermeasure}, {countered.victim}"
+        under += "" if countered.held_out else ", not held out"
         figure = unbroken(countered.protected.mean)
         made.append(Tile("protected", "strongest countermeasure tried", figure, under))
     return made

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from evaluation.gate import Gate, judged, plain_ones
-from evaluation.scoring import a_or_an, known_percent, percent
+from evaluation.scoring import a_or_an, apart, known_percent, percent
 from evaluation.trial import Trial
 from evaluation.victims import victim
 
@@ -75,8 +76,25 @@ def raised(facts: Doubted) -> list[Flag]:
     return [Flag(name, text) for name, text in found if text is not None]
 
 
-def _names(trials: Iterable[Trial]) -> str:
-    return ", ".join(dict.fromkeys(trial.victim for trial in trials))
+class _Victims(NamedTuple):
+    """The victims of some trials, and the words that go with one or with several."""
+
+    names: str
+    was: str
+    its: str
+    it: str
+
+
+def _victims(trials: Iterable[Trial]) -> _Victims:
+    found = list(dict.fromkeys(trial.victim for trial in trials))
+    words = ("was", "its", "it") if len(found) == 1 else ("were", "their", "they")
+    return _Victims(_listed(found), *words)
+
+
+def _listed(names: Iterable[str], last: str = "and") -> str:
+    """Each name once, as A, B and C."""
+    *others, final = dict.fromkeys(names)
+    return f"{', '.join(others)} {last} {final}" if others else final
 
 
 def _not_verified(facts: Doubted) -> str | None:
@@ -89,7 +107,11 @@ def _not_held_out(facts: Doubted) -> str | None:
     same = [trial for trial in facts.whole if not trial.held_out]
     if not same:
         return None
-    text = f"The noise was made with the architecture of {_names(same)}, which flatters its figure"
+    known = _victims(same)
+    text = (
+        f"The noise was made with the architecture of {known.names}, which flatters {known.its} "
+        "figures"
+    )
     if all(trial.held_out for trial in judged(facts.whole)):
         return f"{text}; the gate looks at the others."
     return f"{text}; the gate looks at no victim that was held out."
@@ -107,9 +129,10 @@ def _weak_twin(facts: Doubted) -> str | None:
     ]
     if not weak:
         return None
+    found = _victims(weak)
     return (
-        f"On the clean images too {_names(weak)} learnt little, so that its low accuracy on this "
-        "release says little."
+        f"On the clean images too {found.names} learnt little, so that {found.its} low accuracy on "
+        "this release says little."
     )
 
 
@@ -122,9 +145,10 @@ def _moving_twin(facts: Doubted) -> str | None:
     moving = [t for t in facts.plain if (t.clean_drift or 0) > _STILL_MOVING]
     if not moving:
         return None
+    found = _victims(moving)
     return (
-        f"On the clean images {_names(moving)} was still moving at the end: its twin here is "
-        "compared with a figure that is not final."
+        f"On the clean images {found.names} {found.was} still moving at the end: {found.its} "
+        "accuracy on this release is compared with one that is not final."
     )
 
 
@@ -132,28 +156,33 @@ def _no_twin(facts: Doubted) -> str | None:
     alone = [trial for trial in facts.plain if trial.clean is None]
     if not alone:
         return None
+    found = _victims(alone)
     return (
-        f"No clean twin of {_names(alone)} was trained: whether it would have learnt more from "
-        "the unchanged images is not known."
+        f"No clean twin of {found.names} was trained: whether {found.it} would have learnt more "
+        "from the unchanged images is not known."
     )
 
 
 def _few_epochs(facts: Doubted) -> str | None:
-    short = [t for t in facts.plain if t.epochs < _FEW_EPOCHS or (t.drift or 0) > _STILL_MOVING]
-    if not short:
+    short = [t for t in facts.plain if t.epochs < _FEW_EPOCHS]
+    moving = [t for t in facts.plain if (t.drift or 0) > _STILL_MOVING]
+    clauses = []
+    if short:
+        clauses.append(f"{_victims(short).names} trained for fewer than {_FEW_EPOCHS} epochs")
+    if moving:
+        clauses.append(f"the accuracy of {_victims(moving).names} was still moving at the end")
+    if not clauses:
         return None
-    return (
-        f"{_names(short)} trained for fewer than {_FEW_EPOCHS} epochs, or its accuracy was still "
-        "moving at the end: longer training may find more."
-    )
+    text = f"{', and '.join(clauses)}: longer training may find more."
+    return text if short else f"T{text[1:]}"
 
 
 def _peak_above_gate(facts: Doubted) -> str | None:
     return _above_gate(
         facts,
         lambda trial: trial.peak,
-        "at its best epoch {victims} scored above what the gate allows at the end: whoever owns "
-        "clean labelled images can stop there",
+        "At {0.its} best epoch {0.names} scored above what the gate allows at the end: whoever "
+        "owns clean labelled images can stop there.",
     )
 
 
@@ -161,8 +190,8 @@ def _renamed_above_gate(facts: Doubted) -> str | None:
     return _above_gate(
         facts,
         lambda trial: trial.renamed,
-        "with its outputs renamed one to one {victims} scored above what the gate allows: it "
-        "learnt the classes under other names",
+        "With {0.its} outputs renamed one to one {0.names} scored above what the gate allows: "
+        "{0.it} learnt the classes under other names.",
     )
 
 
@@ -170,19 +199,16 @@ def _swapped_back(facts: Doubted) -> str | None:
     above = [t for t in facts.whole if _kind(t) in _SWAPS and facts.above(t, t.protected)]
     if not above:
         return None
-    tried = ", ".join(dict.fromkeys(trial.countermeasure for trial in above))
+    tried, found = _listed(trial.countermeasure for trial in above), _victims(above)
     return (
-        f"A few clean labelled images are enough to undo what {_names(above)} was taught wrong "
-        f"({tried}): it had learnt the classes all the same."
+        f"A few clean labelled images are enough to undo what {found.names} {found.was} taught "
+        f"wrong ({tried}): {found.it} had learnt the classes all the same."
     )
 
 
 def _above_gate(facts: Doubted, figure: Callable[[Trial], float], text: str) -> str | None:
     above = [t for t in facts.whole if t.is_plain and facts.above(t, figure(t))]
-    if not above:
-        return None
-    sentence = text.format(victims=_names(above))
-    return f"{sentence[0].upper()}{sentence[1:]}."
+    return text.format(_victims(above)) if above else None
 
 
 def _countered(facts: Doubted) -> str | None:
@@ -193,7 +219,7 @@ def _countered(facts: Doubted) -> str | None:
     ]
     if not above:
         return None
-    tried = ", ".join(dict.fromkeys(trial.countermeasure for trial in above))
+    tried = _listed(trial.countermeasure for trial in above)
     return f"The protection does not hold against {tried}."
 
 
@@ -209,7 +235,7 @@ def _spoils_twin(facts: Doubted) -> str | None:
     spoilt = [t for t in facts.whole if not t.is_plain and _is_spoilt(t, facts.plain_trial(t))]
     if not spoilt:
         return None
-    tried = ", ".join(dict.fromkeys(trial.countermeasure for trial in spoilt))
+    tried = _listed((trial.countermeasure for trial in spoilt), "or")
     return (
         f"With {tried} even the clean images teach less than half of what they teach in plain "
         "training: a low figure there is no sign of protection."
@@ -246,7 +272,7 @@ def _wide_spread(facts: Doubted) -> str | None:
     wide = [group for group in groups.values() if _spread(group) > _margin(facts, group)]
     if not wide:
         return None
-    names = ", ".join(group[0].victim for group in wide)
+    names = _listed(group[0].victim for group in wide)
     return (
         f"The figures of {names} differ between seeds by more than what separates them from the "
         "gate: another seed may miss it."
@@ -300,8 +326,8 @@ def _new_rows_alone(facts: Doubted) -> str | None:
         return None
     most = max(above, key=lambda trial: trial.protected)
     return (
-        f"By themselves the {most.train_rows:,} new rows teach {_names(above)} more than the gate "
-        f"would allow: up to {percent(most.protected)}, where as many clean ones teach "
+        f"By themselves the {most.train_rows:,} new rows teach {_victims(above).names} more than "
+        f"the gate would allow: up to {percent(most.protected)}, where as many clean ones teach "
         f"{known_percent(most.clean)}; the gate looks only at old and new rows together."
     )
 
@@ -331,11 +357,14 @@ def _raised_gate(facts: Doubted) -> str | None:
     usual = Gate().judge(facts.whole)
     if usual is None or facts.allowed(usual.worst) <= usual.threshold:
         return None
-    worst = usual.worst
-    return (
-        f"The owner's gate allows {a_or_an(worst.victim)} {percent(facts.allowed(worst))}, more "
-        f"than the {percent(max(usual.threshold, 0))} of the default gate."
-    )
+    allowed, default = apart(facts.allowed(usual.worst), usual.threshold)
+    chosen = f"The chosen gate allows {a_or_an(usual.worst.victim)} {allowed}"
+    if usual.threshold < 0:
+        return (
+            f"{chosen}; by the default gate nothing could be judged, since its clean twin did not "
+            "beat guessing."
+        )
+    return f"{chosen}, more than the {default} of the default gate."
 
 
 CHECKS: dict[str, Check] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evaluation.scoring import a_or_an, above_chance_ratio, known_percent, percent
+from evaluation.scoring import a_or_an, above_chance_ratio, apart, known_percent, percent
 from evaluation.trial import Trial
 
 
@@ -81,14 +81,16 @@ def plain_ones(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def _reason(trial: Trial, threshold: float) -> str:
+    how = "" if trial.is_plain else f" with {trial.countermeasure}"
     if threshold < 0:
         return (
-            f"the {trial.victim} did not even learn from the clean images "
+            f"the {trial.victim} did not even learn from the clean images{how} "
             f"({known_percent(trial.clean)}, where chance is {percent(trial.chance)}), so that "
             "protection cannot be judged"
         )
     relation = "at most" if trial.protected <= threshold else "more than"
+    scored, allowed = apart(trial.protected, threshold)
     return (
-        f"{a_or_an(trial.victim)} trained on this release scored {percent(trial.protected)}, "
-        f"{relation} the {percent(threshold)} allowed (clean images: {known_percent(trial.clean)})"
+        f"{a_or_an(trial.victim)} trained on this release{how} scored {scored}, "
+        f"{relation} the {allowed} allowed (clean images: {known_percent(trial.clean)})"
     )

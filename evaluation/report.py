@@ -18,7 +18,7 @@ import numpy as np
 from crafting.registry import Preset
 from evaluation.analyses import Findings
 from evaluation.flags import Doubted, Flag, raised
-from evaluation.gate import Gate, Verdict
+from evaluation.gate import Gate, Verdict, judged
 from evaluation.integrity import Visibility
 from evaluation.scoring import dominant_shift, percent
 from evaluation.trial import Outcome, Rows, Trial, TrialSpec, pair
@@ -35,7 +35,7 @@ __all__ = [
     "table",
 ]
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 SCHEMA = Path(__file__).with_name("report.schema.json")
 
 
@@ -82,8 +82,9 @@ class Subject:
 
     facts: of the release, such as rows, method and budget; surrogates: the nets that the method
     trained, if any; delivered_as: what was done to the images before victims met them, as
-    `evaluation.delivery` writes it; sample is None where victims trained on all rows of a first
-    release. The others are as in `Doubted`.
+    `evaluation.delivery` writes it; test_split: of the clean images, what victims were scored on,
+    or None where that was a tenth of the released rows, which none trained on; sample is None where
+    victims trained on all rows of a first release. The others are as in `Doubted`.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Subject:
     class_names: Sequence[str]
     facts: Mapping[str, Any]
     preset: Preset
+    test_split: str | None
     license: str | None = None
     surrogates: Sequence[str] = ()
     delivered_as: str = ""
@@ -106,6 +108,7 @@ class Subject:
             "class_names": list(self.class_names),
             "release": dict(self.facts),
             "delivered_as": self.delivered_as or None,
+            "test_split": self.test_split,
             "sample": None if self.sample is None else self.sample._asdict(),
         }
 
@@ -161,6 +164,18 @@ class Report:
         for trial in sorted(self.trials, key=lambda trial: trial.rows == "new"):
             groups[trial.victim, trial.countermeasure, trial.rows].append(trial)
         return [_summary(group) for group in groups.values()]
+
+    @property
+    def worst(self) -> Summary | None:
+        """Of the victims that the gate looks at, the one that scored highest over its seeds, which
+        need not have the seed nearest to what it allows; None where none was trained."""
+        looked_at = {(trial.victim, trial.countermeasure) for trial in judged(self.trials)}
+        found = (
+            row
+            for row in self.summaries
+            if row.rows == "release" and (row.victim, row.countermeasure) in looked_at
+        )
+        return max(found, key=lambda row: row.protected.mean, default=None)
 
 
 def report_on(

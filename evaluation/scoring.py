@@ -82,6 +82,15 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
+def apart(one: float, other: float) -> tuple[str, str]:
+    """Two fractions in per cent, with as many digits, at most five, as tell them apart."""
+    for digits in range(1, 6):
+        first, second = (f"{100 * share:.{digits}f} %" for share in (one, other))
+        if first != second:
+            return first, second
+    return percent(one), percent(other)
+
+
 def a_or_an(name: str) -> str:
     """The name of a net with its article, for people."""
     return f"{'an' if name[:1].lower() in tuple('aeio') else 'a'} {name}"

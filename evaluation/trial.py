@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -70,12 +71,23 @@ class TrialSpec:
 
 @dataclass(frozen=True)
 class Epoch:
-    """After one epoch: loss and accuracy on the augmented training rows, as they were met (None
-    where the loss asks for no class), and the accuracy on the clean test rows (at most 5,000)."""
+    """After one epoch: loss (None where it is not finite) and accuracy on the augmented training
+    rows, as they were met (None where the loss asks for no class), and the accuracy on the clean
+    test rows (at most 5,000)."""
 
-    loss: float
+    loss: float | None
     train_accuracy: float | None
     test_accuracy: float
+
+    @classmethod
+    def of(cls, loss: float | None, train_accuracy: float | None, test_accuracy: float) -> Epoch:
+        """The epoch with these figures, None for those that are not finite: JSON has only finite
+        ones."""
+        return cls(_finite(loss), _finite(train_accuracy), test_accuracy)
+
+
+def _finite(figure: float | None) -> float | None:
+    return figure if figure is not None and math.isfinite(figure) else None
 
 
 @dataclass(frozen=True)
@@ -84,7 +96,8 @@ class Outcome:
     in the end. Accuracies are fractions; final, renamed and confusion (K,K; row
     true, column predicted) are those of the finished predictor on the clean test rows, and
     train_accuracy is its accuracy on the `train_rows` rows that it was given, as they were given
-    (a countermeasure may leave out some, or change them), None where these have no labels."""
+    (a countermeasure may leave out some, or change them), None where these have no labels.
+    owned_rows: clean test rows that it was given with their labels, and not scored on."""
 
     spec: TrialSpec
     curve: tuple[Epoch, ...]
@@ -97,6 +110,7 @@ class Outcome:
     num_parameters: int
     recipe: Recipe
     seconds: float
+    owned_rows: int
 
     @property
     def num_classes(self) -> int:
@@ -128,10 +142,13 @@ class Outcome:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Outcome:
         known = {k: v for k, v in values.items() if k not in ("peak", "peak_epoch")}
-        known["spec"] = TrialSpec(**values["spec"])
+        known["spec"] = spec = TrialSpec(**values["spec"])
+        # An older one does not say it: half of the test rows, where these are few.
+        given = min(parse(spec.countermeasure).clean_images, values["test_rows"])
+        known.setdefault("owned_rows", given)
         milestones = tuple(values["recipe"]["milestones"])
         known["recipe"] = Recipe(**values["recipe"] | {"milestones": milestones})
-        known["curve"] = tuple(Epoch(**epoch) for epoch in values["curve"])
+        known["curve"] = tuple(Epoch.of(**epoch) for epoch in values["curve"])
         known["confusion"] = tuple(tuple(row) for row in values["confusion"])
         return cls(**known)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -89,6 +88,7 @@ def run(
         num_parameters=num_parameters(net),
         recipe=spec.recipe,
         seconds=training.seconds,
+        owned_rows=0 if owned is None else len(owned),
     )
 
 
@@ -174,7 +174,7 @@ class _Training:
         kept = None if self._keeper is None else self._keeper.load()
         if kept is None:
             return None
-        self.curve = [Epoch(**values) for values in kept["curve"]]
+        self.curve = [Epoch.of(**values) for values in kept["curve"]]
         self._began -= kept["seconds"]
         training: Snapshot = kept["training"]
         return training
@@ -188,8 +188,7 @@ class _Training:
         if self._test is not None:
             scored = accuracy(*_answers(self._predictor, self._test, self._device))
             # Where the loss asks for no logits, nobody knows what was right while training.
-            met = None if math.isnan(stats.accuracy) else stats.accuracy
-            self.curve.append(Epoch(stats.loss, met, scored))
+            self.curve.append(Epoch.of(stats.loss, stats.accuracy, scored))
         self._progress(epoch / self._epochs)
 
 

@@ -46,7 +46,6 @@ def card_facts(
         repo_id=plan.target if plan.on_hub else None,
         branch=None if plan.revision in (None, MAIN) else plan.revision,
         before=_tag_before(plan, entries),
-        source_name=None,
         source_citation=source.citation,
         source_is_public=any(m.source_is_public for m in chain.manifests),
         license=plan.license or "unknown",
@@ -67,6 +66,7 @@ def card_facts(
         budget=plan.budget,
         preset=plan.preset,
         measured=[Measured(**summary._asdict()) for summary in report.summaries],
+        test_split=report.subject.test_split,
         only_small_networks=any(flag.id == "small-networks-only" for flag in report.flags),
         sampled=report.subject.sample,
         gate=None if report.verdict is None else report.verdict.reason,
@@ -130,13 +130,28 @@ def _plots(plan: ReleasePlan, report: Report, entries: Sequence[ReleaseEntry]) -
     if report.verdict is None:
         return []
     folder = f"reports/{plan.release}"
-    worst = report.verdict.worst.victim
-    found = [Picture(f"{folder}/confusion.png", f"What the {worst} took clean test images for.")]
+    worst = report.verdict.worst
+    seed = worst.seed if plan.victim_seeds > 1 else None
+    shown = confusion_caption(worst.victim, worst.countermeasure, seed)
+    found = [Picture(f"{folder}/confusion.png", shown)]
     if any(trial.is_plain for trial in report.trials):
-        after = "Accuracy on clean test images after each epoch."
+        after = accuracy_caption(plan.victim_seeds)
         found.insert(0, Picture(f"{folder}/accuracy.png", after))
     drawn = [entry for entry in entries if entry.learnt_most("release")]
     if len(drawn) > 1:
         over = "Accuracy on clean test images, release by release, of the victims listed with them."
         found.append(Picture(f"{folder}/{RELEASES_PLOT}", over))
     return found
+
+
+def confusion_caption(victim: str, countermeasure: str, seed: int | None) -> str:
+    """What the matrix shows; seed: of the victim, where there are several."""
+    how = "" if countermeasure == "none" else f" with {countermeasure}"
+    which = "" if seed is None else f" (seed {seed})"
+    return f"What the {victim} trained on this release{how}{which} took clean test images for."
+
+
+def accuracy_caption(seeds: int) -> str:
+    """What the curves show, which are those of the first of so many seeds."""
+    which = "" if seeds == 1 else f", from the first of {seeds} seeds"
+    return f"Accuracy on clean test images after each epoch{which}."

@@ -71,6 +71,7 @@ def _subject(plan: ReleasePlan, records: Sequence[ShardRecord], chain: Chain) ->
         class_names=plan.scored_names,
         facts=plan.public_view(),
         preset=plan.preset,
+        test_split=plan.test_split,
         license=plan.license,
         surrogates=plan.configured().surrogates,
         sample=Sample(plan.old_rows, chain.num_rows, added) if plan.is_increment else None,

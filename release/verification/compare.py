@@ -131,14 +131,20 @@ def _row(made: Made, fit_seconds: float) -> dict[str, Any]:
         "psnr": visibility.psnr,
         "ssim": visibility.ssim,
         "max_level": visibility.max_level,
-        "worst": {
-            "victim": verdict.worst.victim,
-            "countermeasure": verdict.worst.countermeasure,
-            "protected": verdict.worst.protected,
-            "clean": verdict.worst.clean,
-        },
+        "worst": _worst(report),
         "holds": verdict.holds,
         "summaries": _summaries(report),
+    }
+
+
+def _worst(report: Report) -> dict[str, Any]:
+    most = report.worst
+    assert most is not None, "whoever compares trains victims"
+    return {
+        "victim": most.victim,
+        "countermeasure": most.countermeasure,
+        "protected": most.protected.mean,
+        "clean": None if most.clean is None else most.clean.mean,
     }
 
 

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from evaluation.trial import Outcome, TrialSpec
 
 _COMPARED_ROWS = 1000
-"""Rows that visibility is measured on: more change no digit that is shown."""
+"""Visibility is measured on the first so many rows, as the page says: means hardly move with more,
+but counts and the largest change are those of these rows."""
 _SHOWN = 16
 _COMPARED = 8
 Images = Sequence[tuple[np.ndarray | None, np.ndarray]]
@@ -175,8 +176,14 @@ class Verifier:
             name=plan.release,
             date=plan.date,
             class_names=plan.class_names,
-            facts=plan.facts | {"split": plan.split, "verified_rows": plan.rows},
+            facts=plan.facts
+            | {
+                "split": plan.split,
+                "verified_rows": plan.rows,
+                "released_rows": len(self._rows(plan)[0]),
+            },
             preset=plan.preset,
+            test_split=plan.test_split,
             license=plan.license,
             surrogates=plan.surrogates,
             delivered_as=plan.delivered_as,

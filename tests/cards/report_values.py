@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from cards.figures import is_setting
+
 CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
     *("dog", "frog", "horse", "ship", "truck"),
@@ -61,7 +63,7 @@ def training(
     classes = changes.pop("num_classes", 10)
     spec = {"victim": victim, "countermeasure": countermeasure, "seed": seed, "data": data}
     return {
-        "spec": spec | {"preset": "paper", "epochs": None, "rows": "release"},
+        "spec": spec | {"preset": "paper", "epochs": None, "rows": "release", "net_size": 32},
         "curve": [
             {"loss": 1.0, "train_accuracy": 0.9, "test_accuracy": accuracy}
             for accuracy in accuracies
@@ -75,6 +77,7 @@ def training(
         "dominant_shift": {"classes": classes // 2, "share": round(max(0.85 - final, 0), 3)},
         "train_rows": 50_000,
         "test_rows": 10_000,
+        "owned_rows": 0,
         "num_parameters": VICTIMS.get(victim, 72_788),
         "recipe": {
             "epochs": epochs,
@@ -162,10 +165,22 @@ def of(found: Sequence[tuple[dict[str, Any], dict[str, Any] | None]]) -> dict[st
     """The report on these trainings."""
     trials = [trial(protected, clean) for protected, clean in found]
     return {
-        "schema_version": 3,
+        "schema_version": 4,
+        "name": "photographs-protected",
+        "date": "2026-11-20",
+        "class_names": [],
+        "delivered_as": None,
+        "test_split": "test",
+        "settings": sorted(
+            {one["countermeasure"] for one in trials if is_setting(one["countermeasure"])}
+        ),
+        "left_out": [],
+        "unexamined": [],
+        "analyses": [],
         "release": {
             "split": "train",
             "num_rows": 50_000,
+            "net_size": 32,
             "method": "sep-fa-vr",
             "preset": "paper",
             "budget": "linf:8",

@@ -60,6 +60,12 @@ def test_figures_are_given_in_a_table_and_in_a_sentence() -> None:
     assert "at most the 38.6 % allowed" in shown
 
 
+def test_test_images_of_a_source_without_a_test_split_are_told() -> None:
+    shown = text(render(facts(test_split=None)))
+    assert "The source has no test split: these are the clean originals of a tenth" in shown
+    assert "test split" not in text(render(facts()))
+
+
 def test_a_clean_twin_that_was_not_trained_is_not_made_up() -> None:
     row = measured(clean=None)
     card = render(facts(measured=[row], releases=[release(measured=[row])]))
@@ -93,6 +99,31 @@ def test_seeds_are_given_as_mean_and_range() -> None:
 def test_the_card_opens_with_its_weakest_point(changes: dict[str, Any], opening: str) -> None:
     first = text(render(facts(**changes))).strip().split("\n")[1]
     assert first.startswith(opening)
+
+
+SLIGHTLY = "changed slightly, with the aim that an image classifier trained on them does badly"
+UNCHANGED = "None of them was changed, so that nothing keeps a classifier from learning."
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, f"Each one was {SLIGHTLY} on ordinary, unchanged images; what was measured follows."),
+        ({"measured": [], "gate": None}, "unchanged images; nothing was measured."),
+        ({"unprotected_rows": 4}, f"Most were {SLIGHTLY}"),
+        ({"unprotected_rows": 5}, f"Some were {SLIGHTLY}"),
+        ({"unprotected_rows": 10}, UNCHANGED),
+        ({"psnr": None, "max_level": 0}, UNCHANGED),
+        ({"releases": [release(budget="unbounded")]}, "Each one was changed, with the aim that"),
+    ],
+)
+def test_what_was_done_to_how_many_images_is_an_aim(changes: dict[str, Any], said: str) -> None:
+    assert said in text(render(facts(**changes)))
+
+
+def test_where_the_newest_release_changed_nothing_earlier_ones_may_have() -> None:
+    shown = text(render(grown(psnr=None, max_level=0)))
+    assert f"Not all of them were {SLIGHTLY}" in shown
 
 
 def test_both_weak_points_open_the_card() -> None:
@@ -254,6 +285,12 @@ def test_rows_that_are_unlike_the_rest_are_listed() -> None:
     assert "palette: 3" in shown
     assert "4 of them are published unchanged" in shown
     assert "original of rows 3, 14" in shown
+
+
+def test_one_class_and_one_row_are_not_several() -> None:
+    shown = text(render(facts(unprotected_rows=1, class_names=["cat"])))
+    assert "in 1 class: cat." in shown
+    assert "1 of them is published unchanged" in shown
 
 
 def test_nothing_is_said_of_what_there_is_none() -> None:

@@ -74,7 +74,6 @@ def named(name: str) -> str:
     return render(
         facts(
             pretty_name=name,
-            source_name=name,
             class_names=[name],
             flags=[name],
             paper=name,

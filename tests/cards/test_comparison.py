@@ -1,4 +1,4 @@
-"""Methods side by side: in order, drawn by what they cost, and as a table for the documentation."""
+"""Methods side by side: in order, and drawn by what they cost."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import Any
 import comparison_values
 import pytest
 from comparison_values import comparison, method, span, summary
-from markdown_it import MarkdownIt
 from page_reader import Element, read
 
 from cards.charts import pareto
-from cards.comparison import comparison_markdown, render_comparison
+from cards.comparison import render_comparison
 
 
 def page(*methods: dict[str, Any], **changes: Any) -> Element:
@@ -75,6 +74,26 @@ def test_what_each_keeps_under_each_countermeasure_is_the_worst_held_out_victim(
     ]
 
 
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["none"], "resnet18 in plain training"),
+        (["none", "dpa"], "resnet18 in plain training and under 1 countermeasure"),
+        (["dpa", "cutmix"], "resnet18 under 2 countermeasures"),
+    ],
+)
+def test_plain_training_is_not_counted_among_the_countermeasures(
+    names: list[str], told: str
+) -> None:
+    assert page(countermeasures=names).all("p")[1].text.endswith(told)
+
+
+def test_a_method_that_is_called_none_is_no_plain_training() -> None:
+    options = full().by_id("trials").all("option")
+    shown = {option.text for option in options if option.attributes["value"] == "none"}
+    assert shown == {"none", "none (plain training)"}
+
+
 def test_every_figure_is_listed() -> None:
     lines = full().by_id("trials").all("table")[0].rows
     assert len(lines) == 1 + 10 * 36
@@ -118,27 +137,15 @@ def test_names_that_would_run_into_each_other_are_left_out() -> None:
     }
 
 
-def test_the_markdown_has_a_line_for_each_method() -> None:
-    shown = comparison_markdown(comparison_values.full())
-    html = MarkdownIt("commonmark").enable("table").render(shown)
-    lines = [re.findall(r"<t[hd]>(.*?)</t[hd]>", row) for row in html.split("<tr>")[1:]]
-    assert len(lines) == 11
-    assert lines[1][:6] == ["sep-fa-vr", "linf:8", "densenet121", "12.0 %", "66.9 %", "yes"]
-    assert lines[1][6:] == ["33.1 dB", "0.951", "915", "61", "410"]
-    assert shown.endswith("|\n")
-
-
 def test_foreign_text_is_shown_and_not_obeyed() -> None:
     name = '</script>"><b>|x'
     row = summary(victim=name, countermeasure=name)
     worst = {"victim": name, "countermeasure": name, "protected": 0.1, "clean": None}
     bad = method(method=name, budget=name, summaries=[row], worst=worst)
-    changes = {"source": name, "victims": [name], "countermeasures": [name]}
-    found = page(bad, **changes)
+    found = page(bad, source=name, victims=[name], countermeasures=[name])
     assert not found.all("b")
     assert len(found.all("script")) == 1
     assert name in found.by_id("leaderboard").text
-    assert "<b>" not in comparison_markdown(comparison(bad, **changes))
 
 
 def test_a_single_method_and_none_are_shown() -> None:

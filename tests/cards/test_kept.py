@@ -130,6 +130,27 @@ def test_only_the_default_configuration_is_ours() -> None:
     assert values["dataset_info"] == [ours["dataset_info"], infos[0]]
 
 
+def test_splits_that_were_added_to_the_default_configuration_are_kept() -> None:
+    ours, _ = split(OURS)
+    own = {"split": "exam", "path": "exam/*.parquet"}
+    files = [own, {"split": "train", "path": "data/old.parquet"}, "data/loose.parquet"]
+    info = {"splits": [{"name": "exam", "num_examples": 3}, {"name": "train", "num_examples": 1}]}
+    existing = with_front(
+        configs=[{"config_name": "default", "data_files": files}], dataset_info=info
+    )
+    values, _ = split(merge(existing, OURS))
+    assert values["configs"][0]["data_files"] == [*ours["configs"][0]["data_files"], own]
+    assert values["dataset_info"] == ours["dataset_info"] | {
+        "splits": [*ours["dataset_info"]["splits"], {"name": "exam", "num_examples": 3}]
+    }
+    assert merge(merge(existing, OURS), OURS) == merge(existing, OURS)
+
+
+def test_tasks_that_were_added_are_kept() -> None:
+    values, _ = split(merge(with_front(task_categories=["image-to-text"]), OURS))
+    assert values["task_categories"] == ["image-classification", "image-to-text"]
+
+
 def test_both_configurations_load(tmp_path: Path) -> None:
     features = datasets.Features(
         {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 import pytest
 from page_reader import read
 from paged import full, page, png
@@ -56,6 +59,8 @@ def test_a_single_epoch_is_drawn_as_a_level() -> None:
     one = training("resnet18", "none", 0, "protected", 0.2, epochs=1)
     lines = page(of([(one, None)])).by_id("panels").all("polyline")
     assert lines[0].attributes["points"] == "0.00,80.00 100.00,80.00"
+    places = [text.attributes["x"] for text in page(of([(one, None)])).by_id("panels").all("text")]
+    assert sorted(place for place in places if place != "-8") == ["0.00%", "50%"], "1 and epoch"
 
 
 def test_the_confusion_of_the_victim_in_the_verdict_is_named_by_class() -> None:
@@ -68,6 +73,32 @@ def test_the_confusion_of_the_victim_in_the_verdict_is_named_by_class() -> None:
     assert found.all("table")[0].rows[0][1:] == list(CLASSES)
     assert found.all("table")[0].rows[3] == ["bird", "0", "0", "25", *"0000", "75", "0", "0"]
     assert "a shift by 5 classes" in found.text
+
+
+def luminance(colour: Sequence[float]) -> float:
+    """As WCAG 2.2 defines it, of red, green and blue from 0 to 255."""
+    parts = [value / 255 for value in colour]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return sum(share * part for share, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+@pytest.mark.parametrize("theme", [0, 1, 2], ids=["light", "dark", "print"])
+def test_figures_can_be_read_on_every_shade_of_a_matrix(theme: int) -> None:
+    style = read(render_report(report())).all("style")[0].children[0]
+    found = re.findall(
+        r"--(\w+): #([0-9a-f]{3,6})", re.findall(r":root \{(.*?)\}", style, re.S)[theme]
+    )
+    colours = {
+        name: [int(written[n : n + 2], 16) for n in (0, 2, 4)]
+        for name, written in (
+            (n, w if len(w) == 6 else "".join(2 * c for c in w)) for n, w in found
+        )
+    }
+    for step in range(101):
+        pairs = zip(colours["heat"], colours["panel"], strict=True)
+        ground = luminance([(step * heat + (100 - step) * panel) / 100 for heat, panel in pairs])
+        dark, light = sorted((ground, luminance(colours["ink"])))
+        assert (light + 0.05) / (dark + 0.05) >= 4.5
 
 
 def test_without_class_names_classes_are_numbered() -> None:
@@ -99,6 +130,7 @@ def test_analyses_are_shown_with_curves_and_matrices() -> None:
 
 def test_curves_that_are_no_fractions_have_an_axis_of_their_own() -> None:
     one = {"analysis": "x", "figures": {}, "sentence": "y", "curves": {"loss": [4.0, 2.0, 3.0]}}
+    one |= {"matrix": None, "labels": []}
     found = page(report() | {"analyses": [one]}).by_id("analyses")
     assert found.all("polyline")[0].attributes["points"] == "0.00,0.00 50.00,100.00 100.00,50.00"
     assert {"2", "3", "4"} <= {tick.text for tick in found.all("text")}

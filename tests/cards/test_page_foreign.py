@@ -37,7 +37,7 @@ def named(name: str) -> dict[str, Any]:
         },
         **{"matrix": [[0.1, 0.2], [0.3, 0.4]], "labels": [name, name]},
     }
-    left = {"victim": name, "countermeasure": name, "seed": 0, "data": name, "reason": name}
+    left = {"victim": name, "countermeasure": name, "seed": 0, "data": name, "rows": "release"}
     return values | {
         **{"name": name, "date": name, "delivered_as": name, "class_names": [name] * 10},
         **{"flags": [{"id": name, "text": name}], "analyses": [one], "left_out": [left]},

@@ -63,6 +63,16 @@ def test_what_clean_rows_taught_is_not_what_most_was_learnt_by() -> None:
     assert again(card)[1][2] == "resnet10-w16: 17.2 % (clean twin: 67.2 %)"
 
 
+def test_a_victim_that_was_not_held_out_is_told_where_it_learnt_most() -> None:
+    known = measured(
+        victim="vgg-w16", held_out=False, countermeasure="jpeg:quality=10", protected=once(0.66)
+    )
+    card = render(facts(verified=[verification(measured=[measured(), known])]))
+    most = "vgg-w16 (not held out) with jpeg:quality=10: 66.0 % (clean twin: 67.2 %)"
+    assert again(card)[1][2] == most
+    assert "under the countermeasures that each report names" in text(card)
+
+
 @pytest.mark.parametrize("first", [JANUARY, verification()])
 def test_a_line_that_is_added_gives_the_card_that_knew_it(first: Verification) -> None:
     second = verification() if first is JANUARY else JANUARY

@@ -110,6 +110,21 @@ def test_a_gate_above_the_default_one_is_told(gate: Gate, expected: list[str]) -
     assert ids([*SOUND, trial(rows="new", clean=0.2, protected=0.1)], gate=gate) == expected
 
 
+def test_a_chosen_gate_is_told_beside_the_default_one() -> None:
+    def told(**changes: Any) -> str:
+        trials = [trial(seed=seed, **changes) for seed in (0, 1)]
+        return raised(Doubted(trials, Gate(max_accuracy=0.5), "mit"))[-1].text
+
+    assert (
+        told()
+        == "The chosen gate allows a resnet18 50.0 %, more than the 40.0 % of the default gate."
+    )
+    assert told(clean=0.1) == (
+        "The chosen gate allows a resnet18 50.0 %; by the default gate nothing could be judged, "
+        "since its clean twin did not beat guessing."
+    )
+
+
 def test_a_gate_is_compared_for_the_victim_that_the_default_one_finds_worst() -> None:
     """By its accuracy alone the other one would be worse, and that one is allowed more."""
     strong, weak = trial(clean=0.95, protected=0.45), trial(seed=1, clean=0.6, protected=0.44)
@@ -186,6 +201,62 @@ def test_a_flag_names_its_victims_once() -> None:
     trials = [trial(victim="resnet18-w16", seed=seed, epochs=2) for seed in (0, 1)]
     facts = Doubted(trials, Gate(), "mit", "paper")
     assert raised(facts)[0].text.startswith("resnet18-w16 trained for fewer")
+
+
+def told(expected: str, *changes: dict[str, Any]) -> str:
+    """What the flag says of victims that differ so."""
+    names = ("resnet18", "vgg16", "densenet121")
+    trials = [trial(victim=name, **each) for name, each in zip(names, changes, strict=False)]
+    flags = {flag.id: flag.text for flag in raised(Doubted(trials, Gate(), "mit"))}
+    return flags[expected]
+
+
+@pytest.mark.parametrize(
+    ("expected", "changes", "one", "three"),
+    [
+        (
+            "clean-twin-moving",
+            {"clean_drift": 0.2},
+            "resnet18 was still moving at the end: its accuracy on this release is compared",
+            "resnet18, vgg16 and densenet121 were still moving at the end: their accuracy on",
+        ),
+        (
+            "renamed-above-gate",
+            {"renamed": 0.6},
+            "With its outputs renamed one to one resnet18 scored above what the gate allows: it",
+            "With their outputs renamed one to one resnet18, vgg16 and densenet121 scored above "
+            "what the gate allows: they learnt",
+        ),
+        (
+            "no-clean-twin",
+            {"clean": None},
+            "No clean twin of resnet18 was trained: whether it would have",
+            "resnet18, vgg16 and densenet121 was trained: whether they would have",
+        ),
+        (
+            "victim-not-held-out",
+            {"held_out": False},
+            "the architecture of resnet18, which flatters its figures;",
+            "of resnet18, vgg16 and densenet121, which flatters their figures;",
+        ),
+    ],
+)
+def test_flags_of_several_victims_are_sentences(
+    expected: str, changes: dict[str, Any], one: str, three: str
+) -> None:
+    assert one in told(expected, changes)
+    assert three in told(expected, *[changes] * 3)
+
+
+def test_few_epochs_and_a_moving_end_are_told_apart() -> None:
+    ends = ": longer training may find more."
+    few, moving = {"epochs": 9}, {"drift": 0.2}
+    assert told("too-few-epochs", few) == f"resnet18 trained for fewer than 10 epochs{ends}"
+    moved = "accuracy of {} was still moving at the end"
+    assert told("too-few-epochs", moving) == f"The {moved.format('resnet18')}{ends}"
+    assert told("too-few-epochs", few, moving) == (
+        f"resnet18 trained for fewer than 10 epochs, and the {moved.format('vgg16')}{ends}"
+    )
 
 
 def test_ids_are_for_machines() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from trials import trial
 
@@ -74,6 +76,22 @@ def test_the_reason_is_one_plain_sentence() -> None:
     assert (
         "more than the 38.8 % allowed" in Gate().judge([trial(clean=0.675, protected=0.5)]).reason
     )
+
+
+def test_the_reason_names_a_countermeasure() -> None:
+    """Victims of a release without labels learn by simclr alone."""
+    learnt = trial(countermeasure="simclr:clean=1000", clean=0.675, protected=0.117)
+    told = Gate().judge([learnt]).reason
+    assert told.startswith("a resnet18 trained on this release with simclr:clean=1000 scored")
+    nothing = Gate().judge([replace(learnt, clean=0.1)]).reason
+    assert "from the clean images with simclr:clean=1000 (10.0 %" in nothing
+
+
+def test_figures_that_round_alike_are_told_apart() -> None:
+    told = Gate(max_accuracy=0.386).judge([trial(protected=0.38604)]).reason
+    assert "scored 38.604 %, more than the 38.600 % allowed" in told
+    told = Gate(max_accuracy=0.386).judge([trial(protected=0.386)]).reason
+    assert "scored 38.6 %, at most the 38.6 % allowed" in told
 
 
 def test_new_rows_alone_are_not_judged() -> None:

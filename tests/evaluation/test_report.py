@@ -39,6 +39,7 @@ def report(outcomes: list[Outcome] | None = None, **changes: Any) -> Report:
         "class_names": [f"class {k}" for k in range(10)],
         "facts": {"rows": 5000, "method": "sep-fa-vr"},
         "preset": "quick",
+        "test_split": "test",
         "license": "mit",
         "surrogates": ["resnet10-w16"],
     }
@@ -84,10 +85,21 @@ def test_the_table_has_a_line_for_each_victim_in_per_cent() -> None:
 
 
 def test_a_peak_that_no_epoch_was_scored_for_is_not_measured() -> None:
-    unwatched = [replace(outcome(data, 0.2), curve=()) for data in ("protected", "clean")]
-    made = report(unwatched)
+    made = report(unwatched())
     assert made.summaries[0].peak is None
     assert table(made)[1][6] == "not measured"
+
+
+def unwatched() -> list[Outcome]:
+    """Trainings whose epochs were not scored."""
+    return [replace(outcome(data, 0.2), curve=()) for data in ("protected", "clean")]
+
+
+def diverged() -> list[Outcome]:
+    """As they were kept on disk, where a loss that is no number stands as one."""
+    made = [outcome(data, 0.3, 0.1).to_json() for data in ("protected", "clean")]
+    made[0]["curve"][1]["loss"], made[1]["curve"][1]["loss"] = float("nan"), float("inf")
+    return [Outcome.from_json(json.loads(json.dumps(values))) for values in made]
 
 
 def increment() -> list[Outcome]:
@@ -144,6 +156,24 @@ def test_seeds_are_given_as_mean_and_range() -> None:
     assert "one-seed" not in [flag.id for flag in made.flags]
 
 
+def test_the_worst_victim_is_so_over_its_seeds() -> None:
+    """The verdict is about the one seed that is nearest to what the gate allows."""
+    finals = {"vgg-w16": (0.1, 0.4), "resnet18-w16": (0.3, 0.32), "resnet10-w16": (0.6, 0.6)}
+    made = report(
+        [
+            outcome("protected", final, seed=seed, victim=name)
+            for name, over in finals.items()
+            for seed, final in enumerate(over)
+        ],
+        gate=Gate(max_accuracy=0.5),
+    )
+    assert made.verdict is not None
+    assert made.verdict.worst.victim == "vgg-w16"
+    assert made.worst is not None
+    assert (made.worst.victim, made.worst.protected.mean) == ("resnet18-w16", 0.31)
+    assert report([]).worst is None
+
+
 def test_the_report_never_promises_security() -> None:
     text = json.dumps(report().to_json()).lower()
     assert not [word for word in ("secure", "guarantee", "unbreakable") if word in text]
@@ -152,7 +182,7 @@ def test_the_report_never_promises_security() -> None:
 def test_the_file_holds_everything(tmp_path: Path) -> None:
     report().save(tmp_path / "report.json")
     found = json.loads((tmp_path / "report.json").read_text())
-    assert found["schema_version"] == 3
+    assert found["schema_version"] == 4
     assert found["trials"][0]["protected"] == 0.12
     assert found["trials"][0]["rows"] == found["trainings"][0]["spec"]["rows"] == "release"
     assert found["trainings"][0]["dominant_shift"] == {"classes": 5, "share": 0.88}
@@ -162,7 +192,7 @@ def test_the_file_holds_everything(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sample", [None, Sample(3, 4, 5)])
-@pytest.mark.parametrize("outcomes", [None, [], increment()])
+@pytest.mark.parametrize("outcomes", [None, [], increment(), unwatched(), diverged()])
 def test_the_file_fits_its_schema(
     outcomes: list[Outcome] | None,
     sample: Sample | None,

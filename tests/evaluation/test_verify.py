@@ -147,6 +147,14 @@ def test_an_outcome_from_before_releases_grew_is_of_all_rows(clean: Outcome) -> 
     assert Outcome.from_json(values) == clean
 
 
+def test_an_older_outcome_tells_how_many_clean_images_were_given(clean: Outcome) -> None:
+    made = replace(clean, spec=spec(countermeasure="renamed:images=20"))
+    for test_rows, given in ((80, 20), (12, 12)):
+        values = replace(made, test_rows=test_rows).to_json()
+        del values["owned_rows"]
+        assert Outcome.from_json(json.loads(json.dumps(values))).owned_rows == given
+
+
 def test_a_key_names_everything_that_decides_the_outcome() -> None:
     specs = [
         spec(),
@@ -256,6 +264,21 @@ def test_where_the_loss_asks_for_no_class_nothing_was_right_or_wrong(
     assert Outcome.from_json(json.loads(json.dumps(outcome.to_json()))) == outcome
 
 
+def test_a_training_that_diverged_has_no_loss_and_can_be_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Diverging(Countermeasure):
+        name = "diverging"
+
+        def hooks(self, setting: Setting) -> Hooks:
+            return Hooks(loss=lambda net, x, y: net(x).sum() * float("nan"))
+
+    monkeypatch.setattr("evaluation.verify.parse", lambda text: Diverging())
+    outcome = trained(coloured(40, 1), epochs=1)
+    assert outcome.curve[0].loss is None
+    json.dumps(outcome.to_json(), allow_nan=False)
+
+
 class Owning(Countermeasure):
     """Keeps what it was given."""
 
@@ -276,7 +299,7 @@ def test_clean_images_that_are_owned_are_not_scored(monkeypatch: pytest.MonkeyPa
     rows, labels = setting.owned.numbered()
     assert len(rows) == 8
     assert np.bincount(labels).tolist() == [2, 2, 2, 2]
-    assert outcome.test_rows == 72
+    assert (outcome.test_rows, outcome.owned_rows) == (72, 8)
 
 
 def test_what_rows_do_not_have_is_told() -> None:

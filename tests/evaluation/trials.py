@@ -57,4 +57,5 @@ def outcome(data: str, *curve: float, **changes: Any) -> Outcome:
         num_parameters=72788,
         recipe=made.recipe,
         seconds=30.5,
+        owned_rows=0,
     )

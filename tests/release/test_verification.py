@@ -104,6 +104,7 @@ def test_the_report_fits_its_schema_and_says_where_it_is_from(given: Given) -> N
     assert [found["analysis"] for found in report["analyses"]] == ["csd"]
     assert report["visibility"]["max_level"] == 8
     assert report["release"]["method"] == "random-noise"
+    assert report["release"]["released_rows"] == ROWS
 
 
 def test_no_path_and_no_clean_pixel_is_in_what_everybody_reads(given: Given) -> None:
