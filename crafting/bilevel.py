@@ -126,8 +126,8 @@ class BilevelMethod(Method):
         return nets
 
     def train(self, turn: Turn, k: int, data: Split, hooks: Hooks, ctx: Context, lr: float) -> None:
-        """The turn's net k went once through the rows of `data` at this rate, in batches of one size
-        of which the last is nearly full, and is the same on every rank; its images are not
+        """The turn's net k went once through the rows of `data` at this rate, in batches of one
+        size but for a nearly full last one, and is the same on every rank; its images are not
         augmented."""
         drawn = ctx.shared(f"bilevel-{turn.number}-{k}").integers(2**31)
         train(
