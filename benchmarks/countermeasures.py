@@ -6,8 +6,9 @@ Each method protects the same rows within linf:8 (`quick` preset), a mixture als
 First vgg-w16 is trained once under every countermeasure, part by part; then both small victims
 from three seeds under the six that matter most. What was measured is kept in
 benchmarks/results/countermeasures.json after each part, from which docs/verification.md is
-written, and is not measured again; WORKDIR keeps what is finished within a part, and all methods
-share it, so that clean twins are trained once.
+written, and is not measured again unless a method's budget has changed; results of other rows are
+never written over. WORKDIR keeps what is finished within a part, and all methods share it, so that
+clean twins are trained once.
 """
 
 from __future__ import annotations
@@ -155,12 +156,18 @@ def results_so_far() -> Figures:
 
 
 def _before(source: str, rows: int) -> list[Figures]:
-    """The trials of earlier runs on the same rows."""
+    """The trials of earlier runs by methods within the budgets that they still have. BadParameter
+    where they are of other rows."""
     if not _RESULTS.exists():
         return []
-    before = results_so_far()
-    same = all(before.get(name) == value for name, value in _shape(source, rows).items())
-    return list(before["trials"]) if same else []
+    before, shape = results_so_far(), _shape(source, rows)
+    if any(before[name] != shape[name] for name in ("source", "rows", "preset")):
+        raise typer.BadParameter(
+            f"{_RESULTS} holds what {before['rows']} rows of {before['source']} came to: ask for "
+            "these, or move it away"
+        )
+    kept = {name for name, budget in BUDGETS.items() if before["budgets"].get(name) == budget}
+    return [trial for trial in before["trials"] if trial["method"] in kept]
 
 
 def _keep(source: str, rows: int, method: str, trials: list[Figures]) -> None:

@@ -11,6 +11,7 @@ finished.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -45,9 +46,9 @@ def main(
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(workdir or folder).resolve()
-        ways = {way: _way(way, source, place, rows, added, increments, seed) for way in WAYS}
-    shape = {"rows": rows, "added": added, "increments": increments, "seed": seed}
-    lines = _lines(ways, added)
+        shape = {"rows": rows, "added": added, "increments": increments, "seed": seed}
+        ways = {way: _way(way, source, place, shape) for way in WAYS}
+    lines = _lines(ways)
     table = Table(*_HEADER)
     for line in lines:
         table.add_row(*line)
@@ -56,18 +57,21 @@ def main(
     _DOCS.write_text(_page(lines, source, shape))
 
 
-def _way(
-    way: str, source: str, place: Path, rows: int, added: int, increments: int, seed: int
-) -> list[Told]:
+def _way(way: str, source: str, place: Path, shape: dict[str, int]) -> list[Told]:
     """What each push said: the batch release, and then as many increments."""
-    target = place / f"protected-{way}"
-    log = place / f"{way}.json"
+    rows, added, increments, seed = shape.values()
+    named = json.dumps([source, rows, added, seed]).encode()
+    name = f"{way}-{hashlib.sha256(named).hexdigest()[:8]}"
+    target, log = place / f"protected-{name}", place / f"{name}.json"
     told: list[Told] = json.loads(log.read_text()) if log.exists() else []
     for number in range(len(told), 1 + increments):
         more = WAYS[way] if number else ("--method", METHOD)
         upto = rows + number * added
         print(f"{way}: release {number + 1}, {upto} rows ...", file=sys.stderr)
-        told.append(_push(source, target, place / "work", upto, seed, more))
+        said = _push(source, target, place / "work", upto, seed, more)
+        if not said["changed"]:
+            raise SystemExit(f"{log} lacks a release of {target}: remove both and run this again")
+        told.append({figure: said[figure] for figure in _KEPT})
         log.write_text(json.dumps(told))
     return told
 
@@ -81,7 +85,7 @@ def _push(
         *("--preset", "quick", "--max-accuracy", "1", "--json", *more),
     ]
     told: Told = json.loads(subprocess.run(command, check=True, stdout=-1).stdout)
-    return {name: told[name] for name in _KEPT}
+    return told
 
 
 _HEADER = (
@@ -90,7 +94,7 @@ _HEADER = (
 )
 
 
-def _lines(ways: dict[str, list[Told]], added: int) -> list[tuple[str, ...]]:
+def _lines(ways: dict[str, list[Told]]) -> list[tuple[str, ...]]:
     """The batch release once, then each increment by each way."""
     first = next(iter(ways.values()))[0]
     lines = [_line("r0001", METHOD, first)]

@@ -112,7 +112,7 @@ def _known(entry: Registration) -> list[str]:
         str(quick.budget),
         "yes" if paper.needs_labels else "no",
         _both(", ".join(paper.surrogates) or "no", ", ".join(quick.surrogates) or "no"),
-        _NEW_ROWS[paper.unseen],
+        _NEW_ROWS[paper.unseen] if paper.scope == "sample" else "no",
         _both(f"{paper.passes:,}", f"{quick.passes:,}"),
         _both(str(paper.fit_epochs), str(quick.fit_epochs)),
         paper.paper,
@@ -209,7 +209,7 @@ training, with other nets on more rows: it says what the method can do, not what
 ## What each needs
 
 Presets `paper` / `quick` where they differ. *New rows*: whether rows can be added that it was not
-fitted on.
+fitted on, each by itself.
 
 {registry}
 ## In their own words

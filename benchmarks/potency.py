@@ -12,11 +12,12 @@ of surrogate, noise and victims alike. The eight main methods are tried against 
 countermeasures as well, with the first victim, unless others are named, such as `none`. Each method
 works within linf:8 where its own budget is a bound on every pixel, else within its own.
 
-Everything that is finished lies in WORKDIR and is not done again; a training goes on from its last
-epoch. `--minutes` ends a slice: nothing new is begun, and what runs stops where it can; fits that
-cannot stop (`tue`, `uc`, `ntga`) begin in the first third only. Each method's figures are written
-to FOLDER/SCALE-DATASET-METHOD-BUDGET.json as soon as its victims are trained, with `--set` under a
-name that says so.
+Everything that is finished lies in WORKDIR and is not done again by the same torch on the same kind
+of device; a training goes on from its last epoch. `--minutes` ends a slice: nothing new is begun,
+and what runs stops where it can; fits that cannot stop (`tue`, `uc`, `ntga`) begin in the first
+third only. Each method's figures are written to FOLDER/SCALE-DATASET-METHOD-BUDGET.json as soon as
+its victims are trained, with `--set`, or with other rows or epochs than the scale's own, under a
+name that says so. Figures there of the same machine that are not measured again stay.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ import torch
 
 from benchmarks import image_arrays, record
 from benchmarks.potency_work import (
+    PROTOCOL,
     Craft,
     Fit,
     OutOfTime,
@@ -61,12 +63,14 @@ MAIN = ("sep-fa-mi", "sep-fa-vr", "tap", "em", "rem", "ar", "lsp", "sep-fa-mi+op
 COLUMNS = ("jpeg", "at-linf:steps=3", "cutmix")
 QUICK_ROWS = 5000
 _OF_MACHINE = ("at_once", "measured_on")
+_ALIKE = ("rows", "epochs", "protocol")
 Results = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is measured on the rows in `data`."""
+    """What is measured on the rows in `data`. rows, epochs: how many where it is not as many as the
+    scale has for the data set, which has `source_rows`, and for each victim."""
 
     place: Path
     data: Path
@@ -76,6 +80,8 @@ class Setting:
     victims: tuple[str, ...]
     epochs: int | None = None
     countermeasures: tuple[str, ...] | None = None
+    rows: int | None = None
+    source_rows: int | None = None
 
     def protections(self, variant: Variant) -> list[Protection]:
         return [Protection(self.data, variant, self.scale, seed) for seed in range(self.seeds)]
@@ -123,10 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def measure(options: argparse.Namespace, variants: Iterable[Variant]) -> int:
     """The same for these, whatever methods the options name."""
     began = time.time()
-    dataset, arrays = image_arrays.read(options.source)
-    rows = options.rows or (QUICK_ROWS if options.scale == "quick" else None)
-    data = image_arrays.keep(arrays, rows, options.workdir)
-    setting = _setting(options, data, dataset)
+    setting = _setting(options, *image_arrays.read(options.source))
     work = {variant: {p.result: p for p in setting.work(variant)} for variant in variants}
     pieces = {result: piece for found in work.values() for result, piece in found.items()}
 
@@ -149,24 +152,29 @@ def _write(setting: Setting, variant: Variant, options: argparse.Namespace) -> N
     if figures := _figures(setting, variant, options.workers):
         path = options.results / f"{_file_name(setting, variant)}.json"
         before = json.loads(path.read_text()) if path.exists() else {}
-        merged = _merged(figures, before)
+        merged = _merged(figures, before, record.here())
         if before == merged | {name: before.get(name) for name in _OF_MACHINE}:
             return
         print(record.write(path.stem, merged, options.results))
 
 
 def _file_name(setting: Setting, variant: Variant) -> str:
-    settings = [f"{name}={value}" for name, value in variant.settings]
+    asked = {**dict(variant.settings), "rows": setting.rows, "epochs": setting.epochs}
+    settings = [f"{name}={value}" for name, value in asked.items() if value is not None]
     parts = [setting.scale, setting.dataset, variant.name, variant.budget, *settings]
     return re.sub(r"[^\w.+=-]", "-", "-".join(parts))
 
 
-def _setting(options: argparse.Namespace, data: Path, dataset: str) -> Setting:
+def _setting(options: argparse.Namespace, dataset: str, arrays: image_arrays.Arrays) -> Setting:
+    """What the options ask for; its rows are in their WORKDIR."""
+    total = len(arrays["y_train"])
+    usual = min(QUICK_ROWS, total) if options.scale == "quick" else total
+    rows = min(options.rows or usual, total)
     named = options.victims.split(",") if options.victims else default_victims(options.scale)
     tried = options.countermeasure
     return Setting(
         place=options.workdir,
-        data=data,
+        data=image_arrays.keep(arrays, rows, options.workdir),
         dataset=dataset,
         scale=options.scale,
         seeds=options.seeds,
@@ -175,6 +183,8 @@ def _setting(options: argparse.Namespace, data: Path, dataset: str) -> Setting:
         countermeasures=None
         if tried is None
         else tuple(str(parse_countermeasure(t)) for t in tried),
+        rows=None if rows == usual else rows,
+        source_rows=total,
     )
 
 
@@ -299,6 +309,9 @@ def _figures(setting: Setting, variant: Variant, at_once: int) -> Results | None
         "scale": setting.scale,
         "dataset": setting.dataset,
         "rows": len(train),
+        "source_rows": setting.source_rows,
+        "epochs": setting.epochs,
+        "protocol": PROTOCOL,
         "classes": train.num_classes,
         "at_once": at_once,
         "reported": None if published is None else asdict(published),
@@ -306,19 +319,28 @@ def _figures(setting: Setting, variant: Variant, at_once: int) -> Results | None
     }
 
 
-def _merged(figures: Results, before: Results) -> Results:
-    """The figures with those that an earlier run measured of other victims and countermeasures on
-    the very same protected rows."""
-    measured = {seed["key"]: seed["trials"] for seed in before.get("measured", [])}
+def _merged(figures: Results, before: Results, here: Results) -> Results:
+    """The figures with those that an earlier run in the same way, on the machine that is `here`,
+    measured from other seeds, and of other victims and countermeasures on the very same protected
+    rows; alone where it was another machine, or another way."""
+    alike = all(before.get(name) == figures[name] for name in _ALIKE)
+    if not alike or _machine(before.get("measured_on", {})) != _machine(here):
+        return figures
+    earlier = {seed["seed"]: seed for seed in before["measured"]}
     for seed in figures["measured"]:
-        there = {(trial["victim"], trial["countermeasure"]) for trial in seed["trials"]}
-        others = [
-            trial
-            for trial in measured.get(seed["key"], [])
-            if (trial["victim"], trial["countermeasure"]) not in there
-        ]
-        seed["trials"] = [*seed["trials"], *others]
-    return figures
+        same = earlier.pop(seed["seed"], seed)
+        if same["key"] == seed["key"]:
+            there = {(trial["victim"], trial["countermeasure"]) for trial in seed["trials"]}
+            others = [t for t in same["trials"] if (t["victim"], t["countermeasure"]) not in there]
+            seed["trials"] = [*seed["trials"], *others]
+    options = figures["measured"][0]["options"]
+    kept = [seed for seed in earlier.values() if seed["options"] == options]
+    return figures | {"measured": sorted(figures["measured"] + kept, key=lambda of: of["seed"])}
+
+
+def _machine(on: Results) -> tuple[Any, ...]:
+    """What figures may depend on, of where they were measured."""
+    return sorted(set(on.get("gpus", []))), on.get("processor"), on.get("versions", {}).get("torch")
 
 
 def _trial(setting: Setting, of: Protection, victim: str, countermeasure: str) -> Results | None:
@@ -330,7 +352,7 @@ def _trial(setting: Setting, of: Protection, victim: str, countermeasure: str) -
     return {
         "victim": victim,
         "countermeasure": countermeasure,
-        "epochs": len(protected.curve),
+        "epochs": protected.recipe.epochs,
         "clean": clean.final,
         "protected": protected.final,
         "peak": protected.peak,

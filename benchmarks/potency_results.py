@@ -53,6 +53,11 @@ class Claim:
         return int(self.facts["rows"])
 
     @property
+    def is_whole(self) -> bool:
+        """Whether on all rows of the data set; of what was measured before that was noted: no."""
+        return self.rows == self.facts.get("source_rows")
+
+    @property
     def seeds(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.facts["measured"]
         return found
@@ -70,6 +75,11 @@ class Claim:
         """Who was trained on it in the plain way."""
         trials = self.seeds[0]["trials"]
         return [trial["victim"] for trial in trials if trial["countermeasure"] == "none"]
+
+    def epochs(self) -> list[int]:
+        """How long each of them was."""
+        trials = self.seeds[0]["trials"]
+        return [trial["epochs"] for trial in trials if trial["countermeasure"] == "none"]
 
     def mean(self, figure: str, victim: str, countermeasure: str = "none") -> float | None:
         """A figure of one victim, over the seeds there are; None where it was not measured."""
@@ -101,7 +111,8 @@ def together(claims: Iterable[Claim]) -> list[list[Claim]]:
     """Claims that can be compared, the best protection first; groups with the most claims first."""
     groups: dict[tuple[Any, ...], list[Claim]] = defaultdict(list)
     for claim in claims:
-        groups[claim.scale, claim.dataset, claim.rows, *claim.victims()].append(claim)
+        victims = zip(claim.victims(), claim.epochs(), strict=True)
+        groups[claim.scale, claim.dataset, claim.rows, *victims].append(claim)
     ordered = [sorted(group, key=lambda claim: claim.learnt) for group in groups.values()]
     return sorted(ordered, key=lambda group: -len(group))
 

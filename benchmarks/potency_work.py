@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks import record
 from benchmarks.image_arrays import save_split
 from crafting.batch import PixelSplit
 from crafting.budget import parse
@@ -36,6 +37,11 @@ size, so that batches are cut alike however often it stopped."""
 RESUMABLE = ("none", "jpeg", "cutmix", "at-linf", "at-l2")
 """Countermeasures whose hooks hold nothing of their own: a training under another one cannot go on
 from its last epoch, and is done in one go."""
+
+
+PROTOCOL = 2
+"""Part of every key. To be raised with every change after which the same work would come out
+otherwise: of a method, a net, the training loop, a countermeasure, or of this file."""
 
 
 class OutOfTime(Exception):
@@ -77,7 +83,7 @@ class Protection:
 
     @property
     def fit_key(self) -> str:
-        return digest_of(self.data.name, self.method().fit_key(), self.seed)
+        return digest_of(*_made_by(), self.data.name, self.method().fit_key(), self.seed)
 
     @property
     def key(self) -> str:
@@ -113,9 +119,10 @@ class Fit:
         """OutOfTime where the slice is over and the fit can go on in another."""
         from safetensors.torch import save_file
 
-        train, method = PixelSplit.load(self.of.data / "train"), self.of.method()
-        scratch = self.of.scratch(self.place)
-        clock = _Clock(scratch / "seconds", deadline if method.resumes else math.inf)
+        method, scratch = self.of.method(), self.of.scratch(self.place)
+        # No victim meets rows in the order in which a surrogate did.
+        train = replace(PixelSplit.load(self.of.data / "train"), seed=_order(self.of.seed))
+        clock = _Clock(scratch / "seconds", deadline) if method.resumes else _Clock()
         ctx = replace(context(train, self.of.seed, scratch), progress=clock.tell)
         state = method.fit(train, ctx)
         kept = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
@@ -199,7 +206,7 @@ class Training:
 
     @property
     def result(self) -> Path:
-        learnt = self.data.name if self.of is None else self.of.key
+        learnt = digest_of(*_made_by(), self.data.name) if self.of is None else self.of.key
         return self.place / f"trials/{self.spec.key(learnt)}.json"
 
     @property
@@ -212,7 +219,8 @@ class Training:
 
     def run(self, deadline: float) -> None:
         learnt = self.data / "train" if self.of is None else Craft(self.place, self.of).folder
-        splits = Splits(PixelSplit.load(learnt), PixelSplit.load(self.data / "test"))
+        train = replace(PixelSplit.load(learnt), seed=self.spec.seed)
+        splits = Splits(train, PixelSplit.load(self.data / "test"))
         interrupted = _Interruptible(self.result.with_suffix(".interrupted"), deadline)
         resumable = self.spec.countermeasure.partition(":")[0] in RESUMABLE
         outcome = run(
@@ -246,12 +254,13 @@ class _Interruptible(InFile):
 
 
 class _Clock:
-    """The seconds of a fit, those of earlier slices included, which lie in a file."""
+    """The seconds of a fit; where it resumes, those of earlier slices included, which lie in a
+    file."""
 
-    def __init__(self, path: Path, deadline: float) -> None:
+    def __init__(self, path: Path | None = None, deadline: float = math.inf) -> None:
         self._path = path
         self._deadline = deadline
-        self._before = float(path.read_text()) if path.exists() else 0.0
+        self._before = float(path.read_text()) if path is not None and path.exists() else 0.0
         self._began = time.monotonic()
 
     def seconds(self) -> float:
@@ -259,9 +268,22 @@ class _Clock:
 
     def tell(self, done: int, total: int) -> None:
         """OutOfTime where the slice is over, but not to a fit that is as good as finished."""
-        if time.time() > self._deadline and done < total:
+        if self._path is not None:  # at once, as the fit may be killed
             whole(self._path, lambda path: path.write_text(str(self.seconds())))
+        if time.time() > self._deadline and done < total:
             raise OutOfTime
+
+
+def _made_by() -> tuple[int, str, str]:
+    """What work comes out by, beside what it is given."""
+    where = device()
+    name = torch.cuda.get_device_name(where) if where.type == "cuda" else record.processor()
+    return PROTOCOL, torch.__version__, name
+
+
+def _order(seed: int) -> int:
+    """The seed of the order in which a fit meets its rows."""
+    return int.from_bytes(hashlib.sha256(f"order {seed}".encode()).digest()[:8], "big")
 
 
 def device() -> torch.device:

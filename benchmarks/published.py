@@ -30,14 +30,13 @@ PUBLISHED: Mapping[str, Published] = {
     ),
     "deepconfuse": Published(0.2877, "Feng et al., NeurIPS 2019, as run by Fowl et al. 2021"),
     "em": Published(0.1993, f"{_SEP}, Table 1"),
-    "ensemble": Published(0.1632, f"{_SEP}, Table 2", "linf:2"),
+    "ensemble": Published(0.1632, f"{_SEP}, Table 4", "linf:2"),
     "entf-push": Published(0.9465, f"{_MIN_MAX_MIN}, Table 3"),
     "hypo": Published(0.7154, "Liu et al., ICML 2023 (Image Shortcut Squeezing)"),
     "lsp": Published(0.1354, "Yu et al., KDD 2022 (Linearly Separable)", "l2:1.304"),
     "min-max-min": Published(0.1271, f"{_MIN_MAX_MIN}, Table 3"),
     "ntga": Published(0.3329, "the NTGA authors' README (Yuan and Wu, ICML 2021)"),
     "ops": Published(0.1469, "APBench leaderboard (Qin et al. 2023); 36.55 % in ISS", "l0:1"),
-    "pil": Published(0.1277, "Liu, Chen, Zhang, ICLR 2026 (Perturbation-Induced Linearization)"),
     "random-noise": Published(0.9052, f"{_ALIGNMENT}, Table 2"),
     "rem": Published(0.2709, f"{_SEP}, Table 1"),
     "sep": Published(0.1992, f"{_SEP}, Table 4", "linf:2"),
@@ -49,8 +48,5 @@ PUBLISHED: Mapping[str, Published] = {
     "tue": Published(0.1067, "Ren et al., ICLR 2023 (Transferable Unlearnable Examples), Table 1"),
     "uc": Published(
         0.1221, "Zhang et al., CVPR 2023 (Unlearnable Clusters), Table 1", "linf:16", dataset="Pets"
-    ),
-    "uc-clip": Published(
-        0.0469, "Zhang et al., CVPR 2023 (Unlearnable Clusters), Table 1", "linf:16", dataset="Pets"
     ),
 }

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from evaluation.trial import TrialSpec
 
 
 @dataclass(frozen=True)
@@ -16,12 +19,27 @@ class Check:
     victim: str = "resnet18"
     countermeasure: str = "none"
     dataset: str = "cifar10"
+    settings: tuple[tuple[str, str], ...] = ()
+    """Of the method, where the paper has others than its preset."""
+
+    @property
+    def epochs(self) -> int:
+        """For how many the victim is trained at paper scale."""
+        spec = TrialSpec(
+            victim=self.victim,
+            countermeasure=self.countermeasure,
+            seed=0,
+            data="protected",
+            preset="paper",
+        )
+        return spec.recipe.epochs
 
 
 @dataclass(frozen=True)
 class Item:
-    """A table or figure of a paper. command: runs it, empty where nothing here does; checks: the
-    figures that decide whether it is reproduced, none where no result file would show it."""
+    """A table or figure of a paper. command: runs it, one command or several in turn, empty where
+    nothing here does; checks: the figures that decide whether it is reproduced, none where no
+    result file would show it."""
 
     paper: str
     name: str
@@ -38,6 +56,10 @@ def potency(dataset: str, methods: str, options: str = "") -> str:
     )
 
 
+def in_turn(*commands: str) -> str:
+    return " && ".join(commands)
+
+
 def push(method: str, options: str) -> str:
     return f"protect-release push SOURCE --to TARGET --method {method} --preset paper {options}"
 
@@ -47,7 +69,7 @@ def verify(options: str) -> str:
 
 
 def row(
-    method: str, victims: Sequence[str], figures: Iterable[float], **of: str
+    method: str, victims: Sequence[str], figures: Iterable[float], **of: Any
 ) -> tuple[Check, ...]:
     pairs = zip(victims, figures, strict=True)
     return tuple(Check(method, figure / 100, victim=victim, **of) for victim, figure in pairs)

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
-from benchmarks.potency_results import Claim, load, markdown
+from benchmarks.potency_results import Claim, load_all, markdown
 from benchmarks.record import RESULTS
 from benchmarks.replication_claims import ITEMS
 from benchmarks.replication_items import Check, Item
 
 PAGE = Path(__file__).parents[1] / "docs/replication.md"
+_QUICK_EPOCHS = 20
 CLOSE = 0.05
 """A figure is reproduced where it lies at most so far from the published one."""
 
@@ -34,6 +35,10 @@ class Found:
     victim: str
     countermeasure: str
     protected: float
+    epochs: int
+    whole: bool = False
+    """Whether on all rows of the dataset."""
+    settings: tuple[tuple[str, str], ...] = ()
 
 
 def main() -> None:
@@ -41,28 +46,28 @@ def main() -> None:
 
 
 def found(folder: Path = RESULTS) -> list[Found]:
-    """All that was measured of what victims learn from methods as their presets are."""
+    """All that was measured of what victims learn."""
     others = _of_countermeasures(folder / "countermeasures.json")
-    return [*_of_potency(load(folder / "potency")), *others]
+    return [*_of_potency(load_all(folder / "potency")), *others]
 
 
 def _of_potency(claims: Iterable[Claim]) -> Iterator[Found]:
     for claim in claims:
-        pairs = {(t["victim"], t["countermeasure"]) for s in claim.seeds for t in s["trials"]}
-        for victim, countermeasure in sorted(pairs):
-            protected = claim.mean("protected", victim, countermeasure)
-            assert protected is not None
-            of = (claim.scale, claim.dataset, claim.name, claim.budget)
-            yield Found(*of, victim, countermeasure, protected)
+        trials = [trial for seed in claim.seeds for trial in seed["trials"]]
+        for victim, countermeasure in sorted({(t["victim"], t["countermeasure"]) for t in trials}):
+            of = (claim.scale, claim.dataset, claim.name, claim.budget, victim, countermeasure)
+            same = [t for t in trials if (t["victim"], t["countermeasure"]) == of[-2:]]
+            protected, epochs = mean(t["protected"] for t in same), min(t["epochs"] for t in same)
+            yield Found(*of, protected, epochs, claim.is_whole, claim.written[1])
 
 
 def _of_countermeasures(path: Path) -> Iterator[Found]:
-    """The trials of `benchmarks.countermeasures`, which are quick."""
+    """The trials of `benchmarks.countermeasures`, which are quick and of a part of the rows."""
     told = json.loads(path.read_text()) if path.exists() else {"trials": []}
     for trial in told["trials"]:
         budget = told["budgets"][trial["method"]]
         names = (trial["method"], budget, trial["victim"], trial["countermeasure"])
-        yield Found("quick", told["source"], *names, trial["protected"])
+        yield Found("quick", told["source"], *names, trial["protected"], _QUICK_EPOCHS)
 
 
 def page(measured: Sequence[Found]) -> str:
@@ -99,23 +104,26 @@ def status(item: Item, measured: Sequence[Found]) -> str:
 
 
 def _at_paper_scale(check: Check, measured: Sequence[Found]) -> float | None:
-    wanted = (check.dataset, check.method, check.budget, check.victim, check.countermeasure)
+    """The mean of what was measured on all rows of the dataset, by trainings of full length."""
+    names = ("dataset", "method", "budget", "victim", "countermeasure", "settings", "epochs")
     figures = [
         m.protected
         for m in measured
-        if (m.dataset, m.method, m.budget, m.victim, m.countermeasure) == wanted
-        and m.scale == "paper"
+        if m.scale == "paper"
+        and m.whole
+        and all(getattr(m, name) == getattr(check, name) for name in names)
     ]
     return mean(figures) if figures else None
 
 
 def _at_quick_scale(check: Check, measured: Sequence[Found]) -> bool:
-    """Whether a small victim met the method within this budget and with this countermeasure,
-    however many steps that took."""
+    """Whether a small victim met the method, as its preset is, within this budget and with this
+    countermeasure, however many steps that took."""
     wanted = (check.dataset, check.method, check.budget, _any_steps(check.countermeasure))
     return any(
         (m.dataset, m.method, m.budget, _any_steps(m.countermeasure)) == wanted
         and m.scale == "quick"
+        and not m.settings
         for m in measured
     )
 

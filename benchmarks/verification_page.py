@@ -9,6 +9,7 @@ from typing import Any
 
 Figures = dict[str, Any]
 SETTINGS = ("relabel", "mix-percent", "class-wise", "noise-swap")
+TRAINED = ("at-linf", "at-l2", "deconv-at")
 _LEARNT = 0.3
 """Of ten classes; under a countermeasure that leaves less to learn nothing can be given back."""
 STRONG = ("sep-fa-mi", "sep-fa-vr", "tap")
@@ -60,8 +61,8 @@ def page(results: Figures, asked: Mapping[str, Sequence[str]]) -> str:
         **{name: results[name] for name in ("source", "rows", "preset")},
         budgets=_budgets(results["budgets"]),
         hardware="{cores} cores of {processor}".format_map(results["measured_on"]),
-        once=_table(measured, there, [name for name in plain if "at-" not in name]),
-        trained=_table(measured, there, [name for name in plain if "at-" in name]),
+        once=_table(measured, there, [name for name in plain if not _is_trained(name)]),
+        trained=_table(measured, there, [name for name in plain if _is_trained(name)]),
         settings=_table(measured, there, settings),
         seeds=_seeds(measured, there, changes),
         ranking=_ranking(measured, plain),
@@ -79,6 +80,10 @@ def _budgets(of: Mapping[str, str]) -> str:
 
 def _is_setting(countermeasure: str) -> bool:
     return countermeasure.partition(":")[0] in SETTINGS
+
+
+def _is_trained(countermeasure: str) -> bool:
+    return countermeasure.partition(":")[0] in TRAINED
 
 
 def _table(measured: Measured, methods: Sequence[str], changes: Iterable[str]) -> str:

@@ -126,8 +126,9 @@ class BilevelMethod(Method):
         return nets
 
     def train(self, turn: Turn, k: int, data: Split, hooks: Hooks, ctx: Context, lr: float) -> None:
-        """The turn's net k went once through the rows of `data` at this rate, in batches of nearly
-        equal size, and is the same on every rank; its images are not augmented."""
+        """The turn's net k went once through the rows of `data` at this rate, in batches of one
+        size but for a nearly full last one, and is the same on every rank; its images are not
+        augmented."""
         drawn = ctx.shared(f"bilevel-{turn.number}-{k}").integers(2**31)
         train(
             turn.nets[k],
@@ -219,9 +220,17 @@ def clipped(limit: float) -> Callable[[nn.Module, Optimizer], None]:
 
 def _recipe(rows: int, batch_size: int, lr: float) -> Recipe:
     """One epoch at a constant rate; a last batch of a few rows would upset BatchNorm."""
-    steps = max(1, round(rows / batch_size))
-    size = -(-rows // steps)
+    size = _even_size(rows, batch_size)
     return Recipe(1, size, lr, nesterov=False, schedule="multistep", augment=False)
+
+
+def _even_size(rows: int, wanted: int) -> int:
+    """Of batches: as large as equal parts nearest to the wanted size, unless another size within an
+    eighth of that leaves a fuller last batch."""
+    equal = -(-rows // max(1, round(rows / wanted)))
+    near = range(wanted - wanted // 8, wanted + wanted // 8 + 1)
+    sizes = [equal, *sorted(near, key=lambda size: abs(size - wanted))]
+    return min(sizes, key=lambda size: -rows % size)  # rows that the last batch lacks
 
 
 def _begin(folder: Path, ctx: Context) -> None:

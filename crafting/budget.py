@@ -107,7 +107,8 @@ class L0(Budget):
 
     def nearest(self, delta: Tensor) -> Tensor:
         size = delta.abs().amax(1).flatten(1)  # (B,H*W)
-        kept = torch.zeros_like(size).scatter_(1, size.topk(self.pixels, dim=1).indices, 1)
+        most = size.topk(min(self.pixels, size.shape[1]), dim=1).indices
+        kept = torch.zeros_like(size).scatter_(1, most, 1)
         return delta * kept.view(delta.shape[0], 1, *delta.shape[2:])
 
     def holds(self, delta: Tensor) -> Tensor:

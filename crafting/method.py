@@ -105,7 +105,8 @@ class Method(ABC):
     """Whether crafting the rows that fit saw takes what fit left in `Context.scratch`."""
     resumes: ClassVar[bool] = False
     """Whether a fit that was interrupted, be it by `Context.progress`, goes on from what it left in
-    `Context.scratch`, as far as one process fits alone, and ends as if nothing had happened."""
+    `Context.scratch`, as far as one process fits alone, and ends as if nothing had happened; so
+    does one that takes no time and begins again."""
     needs_labels: ClassVar[bool] = True
     one_size: ClassVar[bool] = False
     """Whether every image must have the same size."""
@@ -150,8 +151,13 @@ class Method(ABC):
 
     @property
     def passes(self) -> int:
-        """Gradient passes (one forward and one backward) per image while crafting."""
+        """Gradient passes (one forward and one backward) per image that fit saw while crafting."""
         return 0
+
+    @property
+    def passes_of_new_rows(self) -> int:
+        """The same per image that fit never saw."""
+        return self.passes
 
     @property
     def fit_epochs(self) -> int:

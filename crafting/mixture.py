@@ -103,6 +103,10 @@ class Mixture(Method):
         return sum(method.passes for method in self._methods)
 
     @property
+    def passes_of_new_rows(self) -> int:
+        return sum(method.passes_of_new_rows for method in self._methods)
+
+    @property
     def fit_epochs(self) -> int:
         return sum(method.fit_epochs for method in self._methods)
 

@@ -16,7 +16,7 @@ in their company: measured in float32 on CPU, for batches of 1, 2 and 3."""
 
 def protect(crafter: Crafter, budget: Budget, batch: Batch) -> Tensor:
     """Protected 8-bit pixels (B,C,H,W) of the batch, each within budget of its clean pixels; a
-    batch of fewer than four rows is crafted with its rows repeated."""
+    batch of fewer than four rows is crafted with each of its rows repeated as often."""
     count = len(batch.rows)
     crafted = crafter(batch if count >= _FEWEST else _repeated(batch))[:count]
     assert crafted.shape == batch.x.shape, "a crafter keeps the shape of its batch"
@@ -24,5 +24,6 @@ def protect(crafter: Crafter, budget: Budget, batch: Batch) -> Tensor:
 
 
 def _repeated(batch: Batch) -> Batch:
-    at = torch.arange(_FEWEST) % len(batch.rows)
+    count = len(batch.rows)
+    at = torch.arange(count).repeat(-(-_FEWEST // count))
     return Batch(batch.rows[at], batch.x[at], None if batch.y is None else batch.y[at])

@@ -231,7 +231,7 @@ class _Left(InFile):
 
 def _left_of(key: Sequence[Any], ctx: Context, epochs: int) -> _Left | None:
     """In a folder of its own within the scratch folder, which the parts of a mixture share; None
-    where several processes train together, whose running statistics no snapshot holds."""
+    where several processes train together, whose random states no snapshot holds."""
     if ctx.scratch is None or ctx.world > 1:
         return None
     named = json.dumps(key, sort_keys=True).encode()
@@ -297,7 +297,7 @@ def inside(state: State, folder: str) -> State:
 
 def agreed(values: State, ctx: Context) -> State:
     """A copy of the tensors on CPU, the first rank's on every rank: those that did the same work
-    may differ in the last bits, and BatchNorm's running statistics are each rank's own."""
+    may differ in the last bits, and BatchNorm's running statistics by each rank's last batch."""
     copies = {name: value.detach().clone() for name, value in values.items()}
     if ctx.accelerator is not None and ctx.world > 1:
         from accelerate.utils import broadcast

@@ -199,13 +199,14 @@ def train(
 
     Augmentation and whatever hooks draw from torch depend on `seed` alone; the order of rows on the
     split's own seed. With an accelerator of several processes each rank learns from its share of
-    every batch, and all end with the same parameters (running statistics are each rank's own).
+    every batch, and all end with the same parameters (running statistics are the first rank's up to
+    the last batch, in which each rank's follow its own share).
     on_epoch(epoch, stats) is called after every epoch, counted from 1, with the net in training
     mode. After that, where there is a keeper, it is given what the same call goes on from another
     time; hooks must hold nothing of their own then. optimiser: of the net's parameters on `device`,
     as an earlier training left it; a new one by default. ValueError if there are too few rows.
     """
-    assert keeper is None or accelerator is None, "running statistics are each rank's own"
+    assert keeper is None or accelerator is None, "each rank draws from a generator of its own"
     run = _run(recipe, hooks or Hooks(), device, accelerator)
     with _own_randomness(seed * run.world + run.rank, device):
         split = run.hooks.data(split)

@@ -50,7 +50,7 @@ def forecast(plan: ReleasePlan, workdir: Workdir, *, fitted: bool = False) -> di
         "test_rows": plan.test_rows,
         "bytes": released,
         "workdir_bytes": released + _cached_bytes(plan),
-        "passes": plan.configured().passes,
+        "passes": round(_passes(plan) / max(1, plan.num_rows)),
         "seconds": _seconds(plan, rates, fitted=fitted),
     }
 
@@ -150,10 +150,18 @@ def _seconds(plan: ReleasePlan, rates: dict[str, Any], *, fitted: bool) -> dict[
         if not fitted:
             # On a share of the rows a net takes as many steps as it would on all of them.
             seconds["fit"] = method.fit_epochs * plan.fit_rows / plan.fit_share / speed
-        seconds["craft"] = plan.num_rows * method.passes / (rates["craft"] * plan.workers)
+        seconds["craft"] = _passes(plan) / (rates["craft"] * plan.workers)
     if plan.verify:
         seconds["verify"] = _verify_seconds(plan, rates["train"])
     return {stage: round(value, 1) for stage, value in seconds.items()}
+
+
+def _passes(plan: ReleasePlan) -> int:
+    """Gradient passes over all rows that are crafted; those of an increment are new to the fit, as
+    are all beyond the ones that it saw."""
+    method = plan.configured()
+    seen = 0 if plan.is_increment else min(plan.fit_rows, plan.num_rows)
+    return seen * method.passes + (plan.num_rows - seen) * method.passes_of_new_rows
 
 
 def _verify_seconds(plan: ReleasePlan, rates: dict[str, float]) -> float:

@@ -40,7 +40,7 @@ def methods_table() -> tuple[Table, list[dict[str, Any]]]:
             row["budget"],
             f"{row['passes']['paper']:,} / {row['passes']['quick']:,}",
             ", ".join(need for need, is_needed in needs.items() if is_needed),
-            _NEW_ROWS[row["unseen"]],
+            _NEW_ROWS[row["unseen"]] if row["scope"] == "sample" else "no",
             _venue(row["paper"]),
         )
     for column in table.columns:

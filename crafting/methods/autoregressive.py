@@ -78,6 +78,7 @@ class Autoregressive(Method):
     budget: Budget = field(default_factory=lambda: L2(1.0))
     candidates: int = 1000
 
+    resumes: ClassVar[bool] = True
     allowed: ClassVar[tuple[type[Budget], ...]] = (L2,)
     paper: ClassVar[str] = "Autoregressive Perturbations for Data Poisoning, NeurIPS 2022"
     bibtex: ClassVar[str] = """@inproceedings{sandoval2022autoregressive,

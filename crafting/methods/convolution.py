@@ -54,6 +54,7 @@ class Convolution(Method):
     kernel: int = 3
     blur: float = 0.3
 
+    resumes: ClassVar[bool] = True
     allowed: ClassVar[tuple[type[Budget], ...]] = (Unbounded,)
     paper: ClassVar[str] = "CUDA: Convolution-based Unlearnable Datasets, CVPR 2023"
     bibtex: ClassVar[str] = """@inproceedings{sadasivan2023cuda,

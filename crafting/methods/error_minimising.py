@@ -21,14 +21,15 @@ it. While fit runs it needs room for two noises of every row, a byte for each nu
    brightens; `onesided` does the same for comparisons.
 2. Between rounds em's noise is kept in whole grey levels, as it is released.
 3. The M steps of a round take the next rows of a shuffled order (the code's are in the order of the
-   set) in batches of nearly equal size; an order's remainder is spread over its rounds.
+   set) in batches of nearly one size; an order's remainder is spread over its rounds.
 4. Every row is refreshed in every round, whatever the batch size.
 5. There are at most `rounds` rounds; the code goes on until the error is small enough.
 6. em-class applies its noise to images of another size by resizing the noise (bilinear), to one
    channel by its mean over channels. Its noise is learnt from `data_share` of the rows.
 7. A class of which em-class looked at no row gets random noise, even within the budget; the code
    leaves its images as they are.
-8. `quick` has a small net, T = 10 steps of 1.6 levels, and at most 12 rounds.
+8. `quick` has a small net and steps of 1.6 levels: em T = 10 in at most 12 rounds; em-class T = 1
+   in at most 30, learnt from all rows.
 
 **Expected** of `paper`, ResNet-18 on CIFAR-10 at linf:8: 19.9 % test accuracy (as run by Fowl et
 al. 2021 with the authors' code), 20.8 % (APBench). It falls to adversarial training with a radius
@@ -106,8 +107,8 @@ class ErrorMinimising(BilevelMethod):
         return self.rounds
 
     @property
-    def passes(self) -> int:
-        """Of a row whose noise fit did not leave; the others take none."""
+    def passes_of_new_rows(self) -> int:
+        """Of a row whose noise fit did not leave; for the others it is there."""
         return self.steps
 
     @property
@@ -214,7 +215,7 @@ class ClassWise(ErrorMinimising):
     unseen: ClassVar[Literal["exact", "approximate", "refused"]] = "exact"
 
     @property
-    def passes(self) -> int:
+    def passes_of_new_rows(self) -> int:
         return 0
 
     def fitted(self, last: Path, ctx: Context) -> State:

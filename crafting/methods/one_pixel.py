@@ -72,6 +72,7 @@ class OnePixel(Method):
     budget: Budget = field(default_factory=lambda: L0(1))
     spread: Literal["deviation", "variance"] = "deviation"
 
+    resumes: ClassVar[bool] = True
     keyed: ClassVar[bool] = False
     allowed: ClassVar[tuple[type[Budget], ...]] = (L0,)
     paper: ClassVar[str] = (

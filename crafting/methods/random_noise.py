@@ -71,6 +71,7 @@ class RandomNoise(Method):
 class ClassNoise(Method):
     """`random-noise-class`: it has no options."""
 
+    resumes: ClassVar[bool] = True
     allowed: ClassVar[tuple[type[Budget], ...]] = (Linf, L2)
     paper: ClassVar[str] = "Unlearnable Examples: Making Personal Data Unexploitable, ICLR 2021"
     bibtex: ClassVar[str] = """@inproceedings{huang2021unlearnable,

@@ -57,6 +57,7 @@ class Separable(Method):
     cells: int = 4
     separation: float = 10.0
 
+    resumes: ClassVar[bool] = True
     allowed: ClassVar[tuple[type[Budget], ...]] = (L2,)
     paper: ClassVar[str] = "Availability Attacks Create Shortcuts, KDD 2022"
     bibtex: ClassVar[str] = """@inproceedings{yu2022availability,

@@ -22,8 +22,10 @@ five fully connected layers (`fnn`); `activation` is ReLU or the error function.
 2. A block is what the runner crafts together (the paper's is 512): 64 rows on CPU, as many as fill
    a GPU otherwise, and the last block of a shard fewer, which the code drops. State holds the
    validation rows at net size, clean: it is kept encrypted and never published.
-3. The code computes a step of 1.1/10 of the budget and then steps by all of it, so that pixels jump
-   from one edge to the other: `full_steps=true` does so too.
+3. The code computes a step of 1.1/10 of the budget and then steps by all of it, each time from the
+   clean images and along the gradient there, so that its ten iterations are one step of the whole
+   budget: `full_steps=true steps=1`. With more steps `full_steps` goes on from where it is, and
+   pixels jump from one edge to the other.
 4. The code's fully connected net ends in its activation; here in a linear readout, as regression on
    one-hot labels wants. It has the error function; its convolutional one ReLU.
 5. Images are resized to net size before the kernel looks at them, so that any size can be crafted;
@@ -91,6 +93,11 @@ class TangentKernel(Method):
 
     def __post_init__(self) -> None:
         self.demand_above_zero("time", "ridge")
+
+    @property
+    def passes(self) -> int:
+        """Through the kernel of the block."""
+        return self.steps
 
     @property
     def step_levels(self) -> float:

@@ -185,10 +185,13 @@ class _Learning(Contrast):
     def _start(self) -> Tensor:
         """Noise (K,m,3,S,S) drawn evenly from the budget."""
         size = self._ctx.net_size
-        shape = (self._ctx.num_classes, self._method.prototypes, 3, size, size)
-        drawn = torch.from_numpy(self._ctx.shared("tue-start").uniform(-1, 1, shape)).float()
+        shape = (self._method.prototypes, 3, size, size)
+        noise = torch.empty((self._ctx.num_classes, *shape), device=self._ctx.device)
+        generator = self._ctx.shared("tue-start")
+        for own in noise:  # a class at a time, because what is drawn is float64
+            own.copy_(torch.from_numpy(generator.uniform(-1, 1, shape)).float())
         assert isinstance(self._method.budget, Linf)
-        return drawn.to(self._ctx.device) * (self._method.budget.levels / 255)
+        return noise.mul_(self._method.budget.levels / 255)
 
     def noisy(self, batch: Batch) -> Batch:
         """The batch with its noise as it is now; the clean one is what the noise learns from."""
@@ -219,12 +222,16 @@ class _Learning(Contrast):
     def _improve(self, net: nn.Module | None) -> None:
         assert self.latest is not None
         batch = self.latest.to(self._ctx.device)
+        # No other class's noise moves: of thousands a batch has few.
+        classes, home = torch.unique(batch.labels(), return_inverse=True)
+        batch, noise = Batch(batch.rows, batch.x, home), self.noise[classes]
         for _ in range(self._method.steps):
-            noise = self.noise.requires_grad_(True)
+            noise.requires_grad_(True)
             (gradient,) = torch.autograd.grad(self._objective(net, noise, batch), noise)
             budget = self._method.budget
             step = budget.step(gradient, self._method.step_levels)
-            self.noise = budget.nearest(noise.detach() - step)
+            noise = budget.nearest(noise.detach() - step)
+        self.noise[classes] = noise
 
     def _objective(self, net: nn.Module | None, noise: Tensor, batch: Batch) -> Tensor:
         method = self._method

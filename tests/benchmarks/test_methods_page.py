@@ -7,7 +7,8 @@ from potency_claims import claim
 
 from benchmarks.methods_page import DOCS, _label_heights, draw, page
 from benchmarks.potency_results import load, together
-from crafting.registry import methods
+from benchmarks.published import PUBLISHED
+from crafting.registry import methods, registration
 
 
 def test_the_page_is_what_its_generator_writes() -> None:
@@ -26,6 +27,20 @@ def test_every_method_is_on_the_page_with_its_own_words() -> None:
         assert "**Expected**" in section
     assert f"Not measured yet: {', '.join(f'`{name}`' for name in methods())}." in text
     assert "methods.png" not in text
+
+
+def test_new_rows_are_those_that_a_method_protects_each_by_itself() -> None:
+    cells = {
+        line.split("`")[1]: line.split(" | ")[4]
+        for line in page([]).splitlines()
+        if line.startswith("| `")
+    }
+    assert {cells[name] for name in ("alignment", "tensorclog", "ntga")} == {"no"}
+    assert (cells["alignment-online"], cells["em"]) == ("yes", "roughly")
+
+
+def test_what_is_published_is_of_methods_that_there_are() -> None:
+    assert all(registration(name).name == name for name in PUBLISHED)
 
 
 def test_the_best_protection_comes_first_by_the_victim_that_learns_most() -> None:
@@ -53,8 +68,11 @@ def test_what_cannot_be_compared_stands_apart() -> None:
         claim("tap", (0.2, 0.2)),
         claim("sep", (0.2, 0.2)),
         claim("sep", (0.1, 0.1), rows=50000),
+        claim("sep", (0.1, 0.1)),
     ]
-    assert [len(group) for group in together(claims)] == [2, 1]
+    for trial in (trial for seed in claims[3].seeds for trial in seed["trials"]):
+        trial["epochs"] = 1
+    assert [len(group) for group in together(claims)] == [2, 1, 1]
     assert "50,000 rows of cifar10" in page(claims)
 
 

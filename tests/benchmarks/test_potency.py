@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,11 @@ def test_a_run_that_was_interrupted_goes_on_and_writes_a_claim_for_each_method(
     told = capsys.readouterr().out
     assert told.index("quick-colours-random-noise") < told.index("crafting by tap")
     found = _results(source)
-    assert set(found) == {"quick-colours-random-noise-linf-8", "quick-colours-tap-linf-8"}
-    tap = found["quick-colours-tap-linf-8"]
+    assert set(found) == {
+        "quick-colours-random-noise-linf-8-rows=100-epochs=1",
+        "quick-colours-tap-linf-8-rows=100-epochs=1",
+    }
+    tap = found["quick-colours-tap-linf-8-rows=100-epochs=1"]
     assert (tap["rows"], tap["classes"], tap["reported"]["accuracy"]) == (100, 4, 0.0625)
     (measured,) = tap["measured"]
     assert measured["passes"] == 50
@@ -79,14 +83,14 @@ def test_a_run_that_was_interrupted_goes_on_and_writes_a_claim_for_each_method(
     tried = [(trial["victim"], trial["countermeasure"]) for trial in measured["trials"]]
     columns = [("vgg-w16", name) for name in potency.COLUMNS]
     assert tried == [("vgg-w16", "none"), ("resnet10-w16", "none"), *columns]
-    noise = found["quick-colours-random-noise-linf-8"]["measured"][0]
+    noise = found["quick-colours-random-noise-linf-8-rows=100-epochs=1"]["measured"][0]
     assert [trial["countermeasure"] for trial in noise["trials"]] == ["none", "none"]
     assert [t["clean"] for t in noise["trials"]] == [t["clean"] for t in measured["trials"][:2]]
     assert tap["measured_on"]["versions"]["torch"]
     assert not list((source.parent / "work").rglob("*.interrupted"))
 
-    file = source.parent / "results/quick-colours-tap-linf-8.json"
-    elsewhere = json.loads(file.read_text()) | {"measured_on": "another machine"}
+    file = source.parent / "results/quick-colours-tap-linf-8-rows=100-epochs=1.json"
+    elsewhere = json.loads(file.read_text()) | {"measured_on": {"gpus": ["another"]}}
     file.write_text(json.dumps(elsewhere))
     assert _run(source, *methods) == 0
     assert json.loads(file.read_text()) == elsewhere
@@ -102,7 +106,7 @@ def test_an_option_can_be_set_and_is_in_the_name_of_the_result(
     assert _run(source, *tried, "--set", "steps=3") == 0
     assert "left out: method random-noise has no option" in capsys.readouterr().out
     ((name, tap),) = _results(source).items()
-    assert name == "quick-colours-tap-linf-8-restarts=1-steps=3"
+    assert name == "quick-colours-tap-linf-8-restarts=1-steps=3-rows=100-epochs=1"
     assert tap["settings"] == {"restarts": "1", "steps": "3"}
     assert tap["measured"][0]["options"]["steps"] == 3
     assert [t["countermeasure"] for t in tap["measured"][0]["trials"]] == ["none"]
@@ -111,25 +115,147 @@ def test_an_option_can_be_set_and_is_in_the_name_of_the_result(
     assert [claim.settings for claim in load_all(source.parent / "results")] == [tap["settings"]]
 
 
-def test_figures_of_other_victims_on_the_same_rows_are_kept() -> None:
-    def figures(key: str, victim: str, protected: float) -> dict[str, Any]:
-        trial = {"victim": victim, "countermeasure": "none", "protected": protected}
-        return {"measured": [{"key": key, "trials": [trial]}]}
+HERE = {"gpus": [], "processor": "a processor", "versions": {"torch": "2"}}
 
-    assert potency._merged(figures("k", "a", 0.1), {}) == figures("k", "a", 0.1)
-    before = figures("k", "b", 0.2)
-    found = potency._merged(figures("k", "a", 0.1), before)["measured"][0]["trials"]
-    assert [(t["victim"], t["protected"]) for t in found] == [("a", 0.1), ("b", 0.2)]
-    assert potency._merged(figures("k", "b", 0.1), before) == figures("k", "b", 0.1)
-    assert potency._merged(figures("other", "a", 0.1), before) == figures("other", "a", 0.1)
+
+def _seed(seed: int, victim: str, protected: float, **changes: Any) -> dict[str, Any]:
+    trial = {"victim": victim, "countermeasure": "none", "protected": protected}
+    return {"seed": seed, "key": f"k{seed}", "options": {}, "trials": [trial]} | changes
+
+
+def _figures(*seeds: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    shape = {"rows": 100, "epochs": None, "protocol": 2, "measured_on": HERE}
+    return shape | {"measured": list(seeds)} | changes
+
+
+def _told(figures: dict[str, Any]) -> list[tuple[int, list[tuple[str, float]]]]:
+    return [
+        (seed["seed"], [(trial["victim"], trial["protected"]) for trial in seed["trials"]])
+        for seed in figures["measured"]
+    ]
+
+
+def test_figures_of_other_victims_on_the_same_rows_are_kept() -> None:
+    assert _told(potency._merged(_figures(_seed(0, "a", 0.1)), {}, HERE)) == [(0, [("a", 0.1)])]
+    before = _figures(_seed(0, "b", 0.2))
+    found = potency._merged(_figures(_seed(0, "a", 0.1)), before, HERE)
+    assert _told(found) == [(0, [("a", 0.1), ("b", 0.2)])]
+    found = potency._merged(_figures(_seed(0, "b", 0.1)), before, HERE)
+    assert _told(found) == [(0, [("b", 0.1)])]
+    found = potency._merged(_figures(_seed(0, "a", 0.1, key="other")), before, HERE)
+    assert _told(found) == [(0, [("a", 0.1)])]
+
+
+def test_seeds_that_are_not_measured_again_are_kept() -> None:
+    before = _figures(*(_seed(n, "a", n / 10) for n in range(3)))
+    again = potency._merged(_figures(_seed(1, "a", 0.5)), before, HERE)
+    assert _told(again) == [(0, [("a", 0.0)]), (1, [("a", 0.5)]), (2, [("a", 0.2)])]
+    other = potency._merged(_figures(_seed(1, "a", 0.5, options={"steps": 9})), before, HERE)
+    assert _told(other) == [(1, [("a", 0.5)])]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rows": 50},
+        {"epochs": 1},
+        {"protocol": 1},
+        {"measured_on": HERE | {"gpus": ["a GPU"]}},
+        {"measured_on": HERE | {"versions": {"torch": "3"}}},
+    ],
+)
+def test_figures_that_were_measured_otherwise_are_not_mixed(changes: dict[str, Any]) -> None:
+    before = _figures(_seed(0, "b", 0.2), _seed(1, "a", 0.2), **changes)
+    found = potency._merged(_figures(_seed(0, "a", 0.1)), before, HERE)
+    assert _told(found) == [(0, [("a", 0.1)])]
+
+
+def test_other_rows_and_epochs_than_the_scale_has_are_in_the_name(source: Path) -> None:
+    def named(*options: str) -> str:
+        given = (str(source), "--workdir", str(source.parent / "work"), *options)
+        asked = potency.options_parser().parse_args(given)
+        dataset, arrays = image_arrays.read(str(source))
+        setting = potency._setting(asked, dataset, arrays)
+        assert setting.source_rows == 120
+        return potency._file_name(setting, potency_work.Variant("tap", "linf:8"))
+
+    assert (
+        named() == named("--rows", "5000") == named("--rows", "120") == "quick-colours-tap-linf-8"
+    )
+    assert named("--rows", "100") == "quick-colours-tap-linf-8-rows=100"
+    assert named("--scale", "paper", "--epochs", "1") == "paper-colours-tap-linf-8-epochs=1"
+
+
+def _setting(source: Path) -> potency.Setting:
+    dataset, arrays = image_arrays.read(str(source))
+    place = source.parent / "work"
+    data = image_arrays.keep(arrays, 100, place)
+    return potency.Setting(place, data, dataset, "quick", 1, ("vgg-w16",), epochs=1)
+
+
+def test_work_of_another_protocol_torch_or_device_is_not_taken_for_this(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = _setting(source)
+    (of,) = setting.protections(potency_work.Variant("tap", "linf:8"))
+
+    def results() -> set[Path]:
+        trainings = [setting.training("vgg-w16", "none", 0, learnt) for learnt in (None, of)]
+        return {work.result for work in (potency_work.Fit(setting.place, of), *trainings)}
+
+    seen = results()
+    for change in (("PROTOCOL", 0), ("torch.__version__", "0"), ("record.processor", lambda: "X")):
+        with monkeypatch.context() as patched:
+            patched.setattr(f"benchmarks.potency_work.{change[0]}", change[1])
+            assert not seen & results()
+    assert seen == results()
+
+
+def test_each_training_meets_the_rows_in_an_order_of_its_own(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a release: twins in the same one, and neither in that of the surrogate."""
+    setting, seeds = replace(_setting(source), seeds=2), []
+    first, second = setting.protections(potency_work.Variant("random-noise", "linf:8"))
+
+    def stop(*given: Any, **options: Any) -> Any:
+        (splits,) = (each for each in given if isinstance(each, potency_work.Splits))
+        seeds.append(splits.train.seed)
+        raise potency_work.OutOfTime
+
+    def fit(method: Any, data: PixelSplit, ctx: Any) -> dict[str, torch.Tensor]:
+        seeds.append(data.seed)
+        return {}
+
+    monkeypatch.setattr(potency_work, "run", stop)
+    monkeypatch.setattr(type(first.method()), "fit", fit)
+    for of in (first, second):
+        potency_work.Fit(setting.place, of).run(math.inf)
+        potency_work.Craft(setting.place, of).run(math.inf)
+        for learnt in (None, of):
+            with pytest.raises(potency_work.OutOfTime):
+                setting.training("vgg-w16", "none", of.seed, learnt).run(math.inf)
+    fitted, *learnt = seeds[:3]
+    assert (learnt, seeds[4:]) == ([0, 0], [1, 1])
+    assert len({0, 1, fitted, seeds[3]}) == 4
+
+
+def test_the_seconds_of_a_fit_that_is_killed_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "seconds"
+    potency_work._Clock(path, math.inf).tell(1, 2)
+    kept = float(path.read_text())
+    assert potency_work._Clock(path, math.inf).seconds() > kept > 0
+    with pytest.raises(potency_work.OutOfTime):
+        potency_work._Clock(path, 0.0).tell(1, 2)
+    assert float(path.read_text()) > kept
+    potency_work._Clock(path, 0.0).tell(2, 2)
+    potency_work._Clock().tell(1, 2)
 
 
 def _interrupted_pieces(source: Path) -> potency_work.Training:
     """A crafting and a training that stopped on their way, the latter after 1,000 seconds."""
-    dataset, arrays = image_arrays.read(str(source))
-    place = source.parent / "work"
-    data = image_arrays.keep(arrays, 100, place)
-    setting = potency.Setting(place, data, dataset, "quick", 1, ("vgg-w16",), epochs=1)
+    setting = _setting(source)
+    place = setting.place
     (of,) = setting.protections(potency_work.Variant("random-noise", "linf:8"))
     potency_work.Fit(place, of).run(time.time())
     with pytest.raises(potency_work.OutOfTime):
@@ -163,10 +289,8 @@ def test_crafting_goes_on_with_the_part_that_is_missing(
 
 def test_a_fit_goes_on_in_the_next_slice(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(surrogate, "_SAVED_EVERY", 0.0)
-    dataset, arrays = image_arrays.read(str(source))
-    place = source.parent / "work"
-    data = image_arrays.keep(arrays, 100, place)
-    setting = potency.Setting(place, data, dataset, "quick", 1, ("vgg-w16",), epochs=1)
+    setting = _setting(source)
+    place = setting.place
     (of,) = setting.protections(potency_work.Variant("tap", "linf:8"))
     fit, scratch = potency_work.Fit(place, of), of.scratch(place)
     for epochs in (1, 2):

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
+import pytest
+import typer
+
+from benchmarks import countermeasures
 from benchmarks.countermeasures import ASKED, BUDGETS, DOCS, PARTS, results_so_far
 from benchmarks.verification_page import page
 from evaluation.countermeasures import parse
@@ -49,6 +55,43 @@ def test_a_table_has_a_line_for_what_was_measured_and_a_dash_for_what_was_not() 
     )
     assert "| `jpeg` | 65.0% | - | 60.0% |\n" in text
     assert "Not everything is measured yet for sep-fa-mi, sep-fa-vr, tap," in text
+
+
+def test_training_against_perturbations_has_its_own_table() -> None:
+    names = ("none", "at-linf:steps=3", "deconv-at:steps=3")
+    text = _page(*(_trial("tap", name, 0.1) for name in names))
+    others, _, rest = text.partition("## Training against perturbations")
+    trained = rest.partition("## ")[0]
+    for name in names[1:]:
+        assert f"| `{name}` | 70.0% |" in trained
+        assert f"| `{name}` |" not in others
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of two methods, one of which had another budget."""
+    path = tmp_path / "countermeasures.json"
+    shape = {"source": "cifar10", "rows": 5000, "preset": "quick"}
+    budgets = {name: BUDGETS[name] for name in ("tap", "sep-fa-vr")} | {"tap": "linf:4"}
+    trials = [_trial("tap", "none", 0.1), _trial("sep-fa-vr", "none", 0.2)]
+    path.write_text(json.dumps(shape | {"budgets": budgets, "trials": trials}))
+    monkeypatch.setattr(countermeasures, "_RESULTS", path)
+    return path
+
+
+@pytest.mark.usefixtures("results")
+def test_only_methods_whose_budget_changed_are_measured_again() -> None:
+    kept = countermeasures._before("somewhere/cifar10", 5000)
+    assert [trial["method"] for trial in kept] == ["sep-fa-vr"]
+
+
+@pytest.mark.parametrize(("source", "rows"), [("cifar10", 100), ("pets", 5000)])
+def test_results_of_other_rows_are_not_written_over(results: Path, source: str, rows: int) -> None:
+    before = results.read_text()
+    for work in (countermeasures._before, lambda *of: countermeasures._keep(*of, "tap", [])):
+        with pytest.raises(typer.BadParameter, match="5000 rows of cifar10"):
+            work(source, rows)
+    assert results.read_text() == before
 
 
 def test_orderings_are_judged_by_the_share_that_is_given_back() -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 from crafting.batch import Batch, PixelSplit
 from crafting.budget import L0, L2, Linf, Unbounded
 from crafting.method import Context, Method, State
+from crafting.methods import tangent_kernel
 from crafting.nets import Net
 from crafting.registry import configure, methods, registration
 from crafting.runner import protect
@@ -163,18 +164,42 @@ def test_labels_are_asked_for_by_those_that_need_them(name: str) -> None:
 
 
 @every_method
-def test_passes_are_counted_as_they_happen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    method = _tiny(name)
-    crafter = method.crafter(_state(name), _context())
-    original, seen = Net.features, []
+def test_passes_are_counted_as_they_happen(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    method, there = _tiny(name), _context(scratch=tmp_path)
+    fitted = method.fit(SPLIT, there) if method.keeps_scratch else _state(name)
+    seen: list[int] = []
+    for passing, way in ((Net, "features"), (tangent_kernel._Block, "gradient")):
+        original = getattr(passing, way)
 
-    def counted(net: Net, x: Tensor) -> Tensor:
-        seen.append(len(x))
-        return original(net, x)
+        def counted(through: Any, x: Tensor, original: Any = original) -> Tensor:
+            seen.append(len(x))
+            made: Tensor = original(through, x)
+            return made
 
-    monkeypatch.setattr(Net, "features", counted)
-    crafter(next(SPLIT.batches(ROWS)))
+        monkeypatch.setattr(passing, way, counted)
+    method.crafter(fitted, there)(next(SPLIT.batches(ROWS)))
     assert sum(seen) == method.passes * ROWS
+    seen.clear()
+    method.crafter(_state(name), _context())(next(SPLIT.batches(ROWS)))
+    assert sum(seen) == method.passes_of_new_rows * ROWS
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
+def test_a_few_rows_are_repeated_each_as_often(count: int) -> None:
+    seen: list[list[int]] = []
+
+    def crafter(batch: Batch) -> Tensor:
+        seen.append(batch.rows.tolist())
+        return batch.x
+
+    (batch,) = SPLIT.take(range(count)).batches(ROWS)
+    assert len(protect(crafter, Linf(8), batch)) == count
+    (rows,) = seen
+    assert rows[:count] == list(range(count))
+    assert len({rows.count(row) for row in rows}) == 1
+    assert len(rows) >= 4
 
 
 @every_method

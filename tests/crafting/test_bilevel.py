@@ -139,3 +139,12 @@ def test_no_batch_is_left_with_a_few_rows(
     seen = trainings(monkeypatch)
     tiny("rem", epochs=1).fit(split.take(range(33)), ctx)
     assert [len(batch.rows) for batch in seen[0].batches] == [17, 16]
+
+
+@pytest.mark.parametrize(
+    ("rows", "wanted", "size"),
+    [(48, 16, 16), (33, 16, 17), (10, 128, 10), (5000, 125, 125), (15745, 128, 127)],
+)
+def test_the_last_batch_is_nearly_full(rows: int, wanted: int, size: int) -> None:
+    assert bilevel._even_size(rows, wanted) == size
+    assert -rows % size <= size / 16

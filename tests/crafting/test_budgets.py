@@ -54,6 +54,11 @@ def test_linf_reaches_its_bound_and_no_further() -> None:
     assert set(Linf(8).quantise(clean - 1, clean).flatten().tolist()) == {92}
 
 
+def test_an_image_of_fewer_pixels_than_the_budget_may_change_whole() -> None:
+    clean = torch.zeros(1, 3, 1, 2)
+    assert L0(3).quantise(clean + 1, clean).eq(255).all()
+
+
 def test_holds_sees_one_value_too_many() -> None:
     delta = torch.zeros(2, 3, 4, 4)
     delta[1, 0, 1, 2] = 9 / 255

@@ -123,10 +123,19 @@ def test_a_mixture_promises_what_all_its_parts_can_keep() -> None:
     assert not mix([("random-noise", methods()["random-noise"].quick)]).needs_labels
 
 
+@pytest.mark.parametrize("name", ["ops", "lsp", "ar", "cuda", "random-noise-class"])
+def test_it_resumes_where_all_that_takes_time_does(name: str) -> None:
+    assert registration(f"tap+{name}").quick.resumes
+    assert not registration(f"tue+{name}").quick.resumes
+
+
 def test_what_parts_cost_adds_up_and_both_are_cited() -> None:
     tap, sep = methods()["tap"].quick, methods()["sep"].quick
     both = registration("tap+sep").quick
     assert both.passes == tap.passes + sep.passes
+    steps = registration("em").quick.passes_of_new_rows
+    assert registration("em+sep").quick.passes == sep.passes
+    assert registration("em+sep").quick.passes_of_new_rows == sep.passes + steps
     assert both.fit_epochs == tap.fit_epochs + sep.fit_epochs
     assert both.surrogates == tap.surrogates
     assert both.target_shift == "y + 1 mod K, then y + K/2 mod K"

@@ -233,6 +233,31 @@ def test_statistics_stay_as_they_are_while_the_noise_learns(
     assert all(torch.equal(before[name], value) for name, value in net.named_buffers())
 
 
+def test_only_the_noise_of_classes_in_the_batch_moves(
+    split: PixelSplit, ctx: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method, many = _tue(contrast=0.0), replace(ctx, num_classes=9)
+    drawn = many.shared("tue-start").uniform(-1, 1, (9, 4, 3, 16, 16))
+    start = torch.from_numpy(drawn).float() * (8 / 255)
+    learning = _Learning(method, many)
+    assert torch.equal(learning.noise, start)
+    moved: list[int] = []
+    objective = _Learning._objective
+
+    def noted(own: _Learning, net: Any, noise: Tensor, batch: Batch) -> Tensor:
+        moved.append(len(noise))
+        return objective(own, net, noise, batch)
+
+    monkeypatch.setattr(_Learning, "_objective", noted)
+    whole = next(split.batches(24))
+    some = whole.labels() > 0
+    learning.latest = Batch(whole.rows[some], whole.x[some], whole.labels()[some])
+    learning._improve(None)
+    assert moved == [2] * method.steps
+    still = [torch.equal(*each) for each in zip(learning.noise, start, strict=True)]
+    assert still == [True, False, False, *[True] * 6]
+
+
 def test_noise_whose_turn_never_comes_is_refused(split: PixelSplit, ctx: Context) -> None:
     method = _tue(surrogate_epochs=3, batch_size=20, every=9)  # 3 epochs of 3 batches
     assert not torch.equal(method.fit(split, ctx)["prototypes/noise"], _Learning(method, ctx).noise)

@@ -24,6 +24,7 @@ def test_methods_are_listed_with_their_options(run: Run) -> None:
     assert (listed["alignment"]["scope"], listed["alignment"]["unseen"]) == ("batch", "exact")
     shown = run("methods").stdout
     assert re.search(r"sep-fa-vr +linf:8 +870 / 90 +labels, net +yes +ICLR 2023", shown)
+    assert re.search(r"alignment +linf:8 +[\d,]+ / \d+ +labels, net +no +", shown)
     assert re.search(r"random-noise +linf:8 +0 / 0 +yes +arXiv 2021", shown)
     assert "inner_steps" in run("methods", "sep-fa-vr").stdout
     assert "sep-fa-vr" in run("methods", "sep-fa-rv").stderr

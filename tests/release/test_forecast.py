@@ -32,6 +32,13 @@ def test_a_surrogate_takes_its_epochs_and_images_their_passes() -> None:
     assert seconds["craft"] == pytest.approx(500 * 15 / 50 / 2, abs=0.1)
 
 
+def test_only_rows_that_the_fit_did_not_see_take_the_passes_of_new_ones() -> None:
+    em = configure("em", "quick")  # 10 steps on a row that it did not see
+    assert _expected(em)["craft"] == 0
+    assert _expected(em, fit_rows=400)["craft"] == pytest.approx(100 * 10 / 50 / 2, abs=0.1)
+    assert _expected(em, is_increment=True)["craft"] == pytest.approx(500 * 10 / 50 / 2, abs=0.1)
+
+
 def test_every_net_of_an_ensemble_takes_its_own_time() -> None:
     nets = {"nets": "vgg-w16,resnet10-w16", "seeds": "2"}
     seconds = _expected(configure("ensemble", "quick", settings=nets))
