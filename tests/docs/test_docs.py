@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 from clean_data import Run
 
+from benchmarks.countermeasures import results_so_far
 from crafting.registry import methods
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +32,18 @@ def test_examples_use_options_that_exist(run: Run, example: str) -> None:
     offered = run(command, "--help").stdout
     for option in (word for word in arguments if word.startswith("--")):
         assert re.search(rf"{option}\b", offered), f"{command} has no {option}"
+
+
+@pytest.mark.parametrize("victim", ["vgg-w16", "resnet10-w16"])
+def test_the_first_figures_are_those_that_were_measured(victim: str) -> None:
+    trials = results_so_far()["trials"]
+    asked = {"method": "sep-fa-vr", "victim": victim, "countermeasure": "none"}
+    found = [t for t in trials if asked.items() <= t.items()]
+    assert len(found) == 3
+    means = (fmean(t[name] for t in found) for name in ("clean", "protected", "peak", "renamed"))
+    shown = " | ".join(f"{100 * mean:.1f} %" for mean in means)
+    [line] = re.findall(rf"^\| {victim}, .*$", README, re.MULTILINE)
+    assert line.endswith(f" | {shown} |")
 
 
 def test_links_lead_to_files() -> None:
