@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from vaults import DIGESTS, KEY, SEED, keep, open_vault
 
 from release import state
 from release.errors import InputError, StorageError
-from release.ledger import LedgerEntry
 from release.store import FolderStore
-from release.vault import KEY_VARIABLE, Vault
+from release.vault import KEY_VARIABLE
 from release.workdir import Seed
 
-KEY = "sixteen letters!"
-SEED = Seed("5eed" * 16, typed=False)
 WEIGHTS = torch.arange(500, dtype=torch.float32) + 0.125
 STATE = {
     "checkpoint-00/head.weight": WEIGHTS,
     "checkpoint-01/head.weight": -WEIGHTS,
     "centres": torch.ones(3, 4),
 }
-DIGESTS = np.random.default_rng(0).integers(0, 256, (10, 32), dtype=np.uint8)
 
 
 @pytest.fixture(autouse=True)
@@ -45,32 +41,6 @@ def fitted(tmp_path: Path) -> Path:
     return tmp_path / "work/fitted"
 
 
-@pytest.fixture
-def key(store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the key is kept that nobody typed."""
-    monkeypatch.delenv(KEY_VARIABLE)
-    return store.path.with_name("keys") / "key"
-
-
-def _open(store: FolderStore, target: str = "org/name", **more: Any) -> Vault:
-    settings = {"key_file": store.path.with_name("keys") / "key", "tell": lambda line: None} | more
-    return Vault.open(store, target=target, **settings)
-
-
-def _keep(vault: Vault, number: int = 1, id: str = "a1", **more: Any) -> None:
-    """Two rows for each release, of the digests of these numbers."""
-    first = 2 * (number - 1)
-    kept = {
-        "seed": SEED,
-        "states": {},
-        "release": f"r{number:04d}",
-        "release_id": id,
-        "rows": LedgerEntry.of(first, vault.marks(DIGESTS[first : first + 2])),
-        "confirmed": {},
-    }
-    vault.keep(**kept | more)
-
-
 def _bytes(store: FolderStore) -> dict[str, bytes]:
     return {name: store.read(name) for name in store.names()}
 
@@ -82,8 +52,8 @@ def _file(store: FolderStore, name: str) -> Path:
 
 
 def test_what_is_kept_is_found_again(store: FolderStore, fitted: Path, tmp_path: Path) -> None:
-    _keep(_open(store), states={"k1": fitted})
-    vault = _open(store)
+    keep(open_vault(store), states={"k1": fitted})
+    vault = open_vault(store)
     assert vault.exists
     assert vault.seed() == SEED
     assert vault.has_state("k1")
@@ -98,7 +68,7 @@ def test_what_is_kept_is_found_again(store: FolderStore, fitted: Path, tmp_path:
 
 
 def test_nothing_is_written_before_the_first_change(store: FolderStore) -> None:
-    vault = _open(store)
+    vault = open_vault(store)
     vault.marks(DIGESTS)
     assert not vault.exists
     assert vault.seed() is None
@@ -108,8 +78,8 @@ def test_nothing_is_written_before_the_first_change(store: FolderStore) -> None:
 
 
 def test_a_vault_knows_at_once_what_it_kept(store: FolderStore, fitted: Path) -> None:
-    vault = _open(store)
-    _keep(vault, states={"k1": fitted})
+    vault = open_vault(store)
+    keep(vault, states={"k1": fitted})
     assert vault.exists
     assert vault.seed() == SEED
     assert vault.has_state("k1")
@@ -117,24 +87,24 @@ def test_a_vault_knows_at_once_what_it_kept(store: FolderStore, fitted: Path) ->
 
 
 def test_a_seed_of_which_nothing_is_released_gives_way(store: FolderStore) -> None:
-    _keep(_open(store))
-    vault, typed = _open(store), Seed("abcd" * 16, typed=True)
-    _keep(vault, seed=typed)
-    assert vault.seed() == _open(store).seed() == typed
+    keep(open_vault(store))
+    vault, typed = open_vault(store), Seed("abcd" * 16, typed=True)
+    keep(vault, seed=typed)
+    assert vault.seed() == open_vault(store).seed() == typed
 
 
 def test_the_ledger_has_the_releases_asked_for_in_their_order(store: FolderStore) -> None:
     for number, id in enumerate(("a1", "b2", "c3"), 1):
-        _keep(_open(store), number, id)
-    assert _open(store).ledger(["c3", "a1"]).rows.tolist() == [4, 5, 0, 1]
+        keep(open_vault(store), number, id)
+    assert open_vault(store).ledger(["c3", "a1"]).rows.tolist() == [4, 5, 0, 1]
 
 
 def test_a_loaded_state_is_for_its_owner_alone(
     store: FolderStore, fitted: Path, tmp_path: Path
 ) -> None:
-    _keep(_open(store), states={"k1": fitted})
+    keep(open_vault(store), states={"k1": fitted})
     folder = tmp_path / "loaded"
-    _open(store).load_state("k1", folder)
+    open_vault(store).load_state("k1", folder)
     assert folder.stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
     assert len(list(folder.iterdir())) == 3
@@ -142,8 +112,8 @@ def test_a_loaded_state_is_for_its_owner_alone(
 
 def test_a_state_without_tensors_is_kept_too(store: FolderStore, tmp_path: Path) -> None:
     state.save(tmp_path / "empty", {})
-    _keep(_open(store), states={"k1": tmp_path / "empty"})
-    vault = _open(store)
+    keep(open_vault(store), states={"k1": tmp_path / "empty"})
+    vault = open_vault(store)
     assert vault.has_state("k1")
     vault.load_state("k1", tmp_path / "loaded")
     assert state.load(tmp_path / "loaded") == {}
@@ -152,33 +122,33 @@ def test_a_state_without_tensors_is_kept_too(store: FolderStore, tmp_path: Path)
 def test_a_seed_and_a_state_that_were_kept_stay(
     store: FolderStore, fitted: Path, tmp_path: Path
 ) -> None:
-    _keep(_open(store), states={"k1": fitted})
+    keep(open_vault(store), states={"k1": fitted})
     before = _bytes(store)
     state.save(tmp_path / "other", {"other": torch.zeros(1)})
     other, seen = Seed("0" * 64, typed=False), {"r0001": "a1"}
     states = {"k1": tmp_path / "other"}
-    _keep(_open(store), 2, "b2", seed=other, states=states, confirmed=seen)
-    assert _open(store).seed() == SEED
+    keep(open_vault(store), 2, "b2", seed=other, states=states, confirmed=seen)
+    assert open_vault(store).seed() == SEED
     after = _bytes(store)
     assert after.keys() - before.keys() == {"ledger/r0002-b2.enc"}
     assert before.items() <= after.items()
 
 
 def test_keeping_a_release_again_changes_nothing(store: FolderStore, fitted: Path) -> None:
-    vault = _open(store)
-    _keep(vault, states={"k1": fitted})
+    vault = open_vault(store)
+    keep(vault, states={"k1": fitted})
     before = _bytes(store)
-    for opened in (vault, _open(store)):
-        _keep(opened, states={"k1": fitted})
+    for opened in (vault, open_vault(store)):
+        keep(opened, states={"k1": fitted})
         assert _bytes(store) == before
 
 
 def test_a_release_that_never_came_to_be_is_dropped(store: FolderStore) -> None:
-    _keep(_open(store))
-    _keep(_open(store), 2, "dropped")
-    _keep(_open(store), 2, "b2", confirmed={"r0001": "a1"})
-    _keep(_open(store), 3, "c3", confirmed={"r0001": "a1", "r0002": "b2"})
-    vault = _open(store)
+    keep(open_vault(store))
+    keep(open_vault(store), 2, "dropped")
+    keep(open_vault(store), 2, "b2", confirmed={"r0001": "a1"})
+    keep(open_vault(store), 3, "c3", confirmed={"r0001": "a1", "r0002": "b2"})
+    vault = open_vault(store)
     assert vault.ledger(["a1", "b2", "c3"]).rows.tolist() == [0, 1, 2, 3, 4, 5]
     with pytest.raises(InputError):
         vault.ledger(["a1", "dropped"])
@@ -186,34 +156,34 @@ def test_a_release_that_never_came_to_be_is_dropped(store: FolderStore) -> None:
 
 
 def test_a_release_that_another_run_is_about_to_publish_stays(store: FolderStore) -> None:
-    _keep(_open(store))
-    one, other = _open(store), _open(store)
-    _keep(one, 2, "b2", confirmed={"r0001": "a1"})
-    _keep(other, 2, "b3", confirmed={"r0001": "a1"})
-    assert _open(store).ledger(["a1", "b2"]).rows.tolist() == [0, 1, 2, 3]
+    keep(open_vault(store))
+    one, other = open_vault(store), open_vault(store)
+    keep(one, 2, "b2", confirmed={"r0001": "a1"})
+    keep(other, 2, "b3", confirmed={"r0001": "a1"})
+    assert open_vault(store).ledger(["a1", "b2"]).rows.tolist() == [0, 1, 2, 3]
 
 
 def test_a_release_that_is_not_kept_is_named(store: FolderStore) -> None:
-    _keep(_open(store))
+    keep(open_vault(store))
     with pytest.raises(InputError, match=r"does not know release 2 of 3 \(b2\) of org/name.*state"):
-        _open(store).ledger(["a1", "b2", "c3"])
+        open_vault(store).ledger(["a1", "b2", "c3"])
 
 
 def test_of_two_runs_that_begin_a_vault_one_does(store: FolderStore) -> None:
-    one, other = _open(store), _open(store)
-    _keep(one)
+    one, other = open_vault(store), open_vault(store)
+    keep(one)
     with pytest.raises(StorageError, match=r"another run began.*run the same command again"):
-        _keep(other, 1, "b2")
-    assert _open(store).ledger(["a1"]).rows.tolist() == [0, 1]
+        keep(other, 1, "b2")
+    assert open_vault(store).ledger(["a1"]).rows.tolist() == [0, 1]
 
 
 def test_no_file_shows_what_is_kept(store: FolderStore, fitted: Path) -> None:
-    _keep(_open(store), states={"k1": fitted})
+    keep(open_vault(store), states={"k1": fitted})
     secrets = [
         *(SEED.digits.encode(), bytes.fromhex(SEED.digits), KEY.encode(), b"org/name"),
         *(WEIGHTS.numpy().tobytes()[at : at + 16] for at in range(0, 2000, 16)),
         *(row.tobytes() for row in DIGESTS[:2]),
-        *(mark.tobytes() for mark in _open(store).marks(DIGESTS[:2])),
+        *(mark.tobytes() for mark in open_vault(store).marks(DIGESTS[:2])),
     ]
     for name, data in _bytes(store).items():
         assert not any(secret in name.encode() + data for secret in secrets), name
@@ -222,174 +192,80 @@ def test_no_file_shows_what_is_kept(store: FolderStore, fitted: Path) -> None:
 def test_the_same_thing_never_looks_the_same(store: FolderStore, tmp_path: Path) -> None:
     other = FolderStore(tmp_path / "other")
     for place in (store, other):
-        _keep(_open(place))
+        keep(open_vault(place))
     one, two = _bytes(store), _bytes(other)
     assert one.keys() == two.keys()
     assert all(one[name] != two[name] for name in one)
-    assert not np.array_equal(_open(store).marks(DIGESTS), _open(other).marks(DIGESTS))
+    assert not np.array_equal(open_vault(store).marks(DIGESTS), open_vault(other).marks(DIGESTS))
 
 
 def test_no_two_files_are_sealed_with_the_same_nonce(store: FolderStore, fitted: Path) -> None:
-    _keep(_open(store), states={"k1": fitted})
-    _keep(_open(store), 2, "b2")
+    keep(open_vault(store), states={"k1": fitted})
+    keep(open_vault(store), 2, "b2")
     starts = [data[:12] for name, data in _bytes(store).items() if name.endswith(".enc")]
     assert len(starts) == 7
     assert len(set(starts)) == 7
 
 
-def test_another_key_does_not_open_it(store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    _keep(_open(store))
-    monkeypatch.setenv(KEY_VARIABLE, "another sixteen letters")
-    with pytest.raises(InputError, match=f"does not open with {KEY_VARIABLE}: set"):
-        _open(store)
-
-
-@pytest.mark.parametrize("key", ["", "fifteen letters", " \n" * 10])
-def test_a_short_key_is_refused(
-    key: str, store: FolderStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(KEY_VARIABLE, key)
-    with pytest.raises(InputError, match=f"{KEY_VARIABLE} has fewer than 16 characters"):
-        _open(store)
-
-
 def test_another_target_is_refused(store: FolderStore) -> None:
-    _keep(_open(store))
+    keep(open_vault(store))
     with pytest.raises(InputError, match=r"belongs to org/name, not to org/other.*--state"):
-        _open(store, "org/other")
-
-
-def test_a_key_is_made_when_first_needed_and_told_of_once(store: FolderStore, key: Path) -> None:
-    told: list[str] = []
-    vault = _open(store, tell=told.append)
-    assert not key.parent.exists()
-    _keep(vault)
-    _keep(_open(store, tell=told.append), 2, "b2")
-    assert len(told) == 1
-    assert str(key) in told[0]
-    assert "keep a copy" in told[0]
-    assert KEY_VARIABLE in told[0]
-    assert key.read_text().strip() not in told[0]
-    assert key.stat().st_mode & 0o777 == 0o600
-    assert key.parent.stat().st_mode & 0o777 == 0o700
-    assert list(key.parent.iterdir()) == [key]
-    assert len(bytes.fromhex(key.read_text())) == 32
-
-
-def test_a_key_file_s_text_opens_it_from_the_environment(
-    store: FolderStore, key: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _keep(_open(store))
-    monkeypatch.setenv(KEY_VARIABLE, key.read_text())
-    key.unlink()
-    assert _open(store).seed() == SEED
-
-
-def test_a_key_made_by_another_process_meanwhile_is_taken(
-    store: FolderStore, key: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    exists, told = Path.exists, list[str]()
-
-    def made_just_after(self: Path) -> bool:
-        found = exists(self)
-        if self == key and not found:
-            key.parent.mkdir(exist_ok=True)
-            key.write_text("ab" * 32)
-        return found
-
-    monkeypatch.setattr(Path, "exists", made_just_after)
-    _keep(_open(store, tell=told.append))
-    assert key.read_text() == "ab" * 32
-    assert not told
-    assert list(key.parent.iterdir()) == [key]
-
-
-def test_a_missing_key_is_asked_for_and_not_made(
-    store: FolderStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _keep(_open(store))
-    monkeypatch.delenv(KEY_VARIABLE)
-    with pytest.raises(InputError, match=f"key that is not here: set {KEY_VARIABLE}"):
-        _open(store)
-    assert not store.path.with_name("keys").exists()
-
-
-def test_a_damaged_key_file_is_named(store: FolderStore, key: Path) -> None:
-    key.parent.mkdir()
-    key.write_text("abc")
-    with pytest.raises(InputError, match="key holds no key"):
-        _keep(_open(store))
-    assert not store.names()
-
-
-def test_a_key_that_cannot_be_kept_is_asked_for(store: FolderStore, key: Path) -> None:
-    key.parent.touch()
-    with pytest.raises(InputError, match=f"could be kept in .*keys/key.*: set {KEY_VARIABLE}"):
-        _open(store).prepare()
-
-
-def test_preparing_makes_its_place_and_its_key(store: FolderStore, key: Path) -> None:
-    vault = _open(store)
-    vault.prepare()
-    assert store.path.is_dir()
-    assert key.exists()
-    assert not vault.exists
-    assert not store.names()
+        open_vault(store, "org/other")
 
 
 @pytest.mark.parametrize("at", [0, 11, 12, 40, -1])
 def test_a_changed_byte_is_noticed(
     at: int, store: FolderStore, fitted: Path, tmp_path: Path
 ) -> None:
-    _keep(_open(store), states={"k1": fitted})
+    keep(open_vault(store), states={"k1": fitted})
     path = _file(store, "checkpoint-00.safetensors.enc")
     data = bytearray(path.read_bytes())
     data[at] ^= 1
     path.write_bytes(data)
     with pytest.raises(StorageError, match=r"k1/checkpoint-00\.safetensors\.enc was damaged"):
-        _open(store).load_state("k1", tmp_path / "loaded")
+        open_vault(store).load_state("k1", tmp_path / "loaded")
     assert not (tmp_path / "loaded").exists()
 
 
 @pytest.mark.parametrize("length", [0, 5, 12, 30, -1])
 def test_a_shortened_file_is_noticed(length: int, store: FolderStore) -> None:
-    _keep(_open(store))
+    keep(open_vault(store))
     path = _file(store, "ledger/r0001-a1.enc")
     path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(StorageError, match=r"ledger/r0001-a1\.enc was damaged or changed"):
-        _open(store).ledger(["a1"])
+        open_vault(store).ledger(["a1"])
 
 
 def test_a_file_in_another_ones_place_is_noticed(
     store: FolderStore, fitted: Path, tmp_path: Path
 ) -> None:
-    _keep(_open(store), states={"k1": fitted})
-    _keep(_open(store), 2, "b2")
+    keep(open_vault(store), states={"k1": fitted})
+    keep(open_vault(store), 2, "b2")
     for name, other in (
         ("checkpoint-00.safetensors.enc", "checkpoint-01.safetensors.enc"),
         ("ledger/r0002-b2.enc", "ledger/r0001-a1.enc"),
     ):
         shutil.copy(_file(store, name), _file(store, other))
     with pytest.raises(StorageError, match="checkpoint-01"):
-        _open(store).load_state("k1", tmp_path / "loaded")
+        open_vault(store).load_state("k1", tmp_path / "loaded")
     with pytest.raises(StorageError, match="r0001-a1"):
-        _open(store).ledger(["a1", "b2"])
+        open_vault(store).ledger(["a1", "b2"])
 
 
 def test_a_missing_file_of_a_state_is_noticed(
     store: FolderStore, fitted: Path, tmp_path: Path
 ) -> None:
-    _keep(_open(store), states={"k1": fitted})
+    keep(open_vault(store), states={"k1": fitted})
     _file(store, "checkpoint-01.safetensors.enc").unlink()
     with pytest.raises(StorageError, match="checkpoint-01"):
-        _open(store).load_state("k1", tmp_path / "loaded")
+        open_vault(store).load_state("k1", tmp_path / "loaded")
 
 
 def test_a_lost_salt_is_noticed(store: FolderStore) -> None:
-    _keep(_open(store))
+    keep(open_vault(store))
     _file(store, "salt").unlink()
     with pytest.raises(StorageError, match="has lost its salt"):
-        _open(store)
+        open_vault(store)
 
 
 def test_a_change_that_fails_keeps_nothing(
@@ -398,13 +274,13 @@ def test_a_change_that_fails_keeps_nothing(
     def fails(*arguments: object) -> None:
         raise StorageError("full")
 
-    vault = _open(store)
+    vault = open_vault(store)
     with monkeypatch.context() as patched:
         patched.setattr(FolderStore, "change", fails)
         with pytest.raises(StorageError, match="full"):
-            _keep(vault, states={"k1": fitted})
+            keep(vault, states={"k1": fitted})
     assert not vault.exists
     assert not vault.has_state("k1")
-    _keep(vault, states={"k1": fitted})
-    assert _open(store).has_state("k1")
+    keep(vault, states={"k1": fitted})
+    assert open_vault(store).has_state("k1")
     assert list(fitted.parent.iterdir()) == [fitted]
