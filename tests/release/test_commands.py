@@ -64,7 +64,17 @@ def _analyses(run: Run) -> str:
 
 
 def test_a_dry_run_forecasts_and_publishes_nothing(run: Run, small: Path, out: Path) -> None:
-    arguments = ("push", small, "--to", out, "--workdir", out.with_name("w"), "--dry-run")
+    arguments = (
+        "push",
+        small,
+        "--to",
+        out,
+        "--workdir",
+        out.with_name("w"),
+        "--dry-run",
+        "--workers",
+        "1",
+    )
     result = run(*arguments, "--json")
     assert result.exit_code == 0, result.stderr
     expected = json.loads(result.stdout)
@@ -81,6 +91,7 @@ def test_a_preview_shows_rows_before_and_after(
 ) -> None:
     picture, workdir = tmp_path / "seen.png", tmp_path / "w"
     options = ("--out", picture, "--images", "3", "--rows", "16", "--workdir", workdir)
+    options += ("--workers", "1")
     result = run("preview", small, *options, *quick)
     assert result.exit_code == 0, result.stderr
     assert "clean pixels" in result.stdout
@@ -140,7 +151,8 @@ def test_rows_without_a_test_split_are_held_out(
     write_split(tmp_path / "source/train.parquet", pixels, labels)
     result = run(
         *("push", tmp_path / "source", "--to", tmp_path / "out", "--workdir", tmp_path / "w"),
-        *(*quick, "--victim-epochs", "1", "--victim", "vgg-w16", "--max-accuracy", "1", "--json"),
+        *(*quick, "--victim-epochs", "1", "--victim", "vgg-w16", "--max-accuracy", "1"),
+        *("--workers", "1", "--json"),
     )
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["released"] == 80

@@ -23,7 +23,7 @@ class Compared:
 def compare(run: Run, small: Path, home: Path, methods: str) -> Compared:
     result = run(
         *("compare", small, "--methods", methods, "--rows", "64", "--preset", "quick"),
-        *("--victim", "resnet10-w16", "--victim-epochs", "1", "--workers", "2"),
+        *("--victim", "resnet10-w16", "--victim-epochs", "1", "--workers", "1"),
         *("--workdir", home / "work", "--out", home / "out", "--json"),
     )
     assert result.exit_code == 0, result.output

@@ -13,6 +13,9 @@ from PIL import Image
 from release.images import decode
 from release.source import open_source
 
+ALONE = ("--workers", "1")
+NOISE = ("--method", "random-noise", "--no-verify", *ALONE)
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, digits: tuple[np.ndarray, np.ndarray]) -> Path:
@@ -45,7 +48,7 @@ def _save(image: Image.Image, number: int, path: Path) -> None:
 def test_any_mix_of_images_is_protected_at_its_own_size(
     run: Run, folder: Path, tmp_path: Path, quick: tuple[str, ...]
 ) -> None:
-    options = ("--no-verify", "--max-bad", "5%", "--encoding", "webp", "--net-size", "16")
+    options = ("--no-verify", "--max-bad", "5%", "--encoding", "webp", "--net-size", "16", *ALONE)
     result = run(
         "push",
         folder,
@@ -97,14 +100,14 @@ def test_tars_are_a_source_and_a_share_can_be_protected(
     run: Run, small: Path, tmp_path: Path, quick: tuple[str, ...]
 ) -> None:
     first = ("--to", tmp_path / "tars", "--workdir", tmp_path / "w1", "--format", "webdataset")
-    made = run("push", small, *first, "--method", "random-noise", "--no-verify")
+    made = run("push", small, *first, *NOISE)
     assert made.exit_code == 0, made.stderr
     # The release is refused as a source, so its tars are taken elsewhere, as anyone's might be.
     (tmp_path / "plain").mkdir()
     for tar in (tmp_path / "tars").rglob("*.tar"):
         tar.rename(tmp_path / "plain" / tar.name)
     second = ("--to", tmp_path / "out", "--workdir", tmp_path / "w2", "--protect-share", "0.5")
-    again = run("push", tmp_path / "plain", *second, *quick, "--no-verify", "--json")
+    again = run("push", tmp_path / "plain", *second, *quick, *ALONE, "--no-verify", "--json")
     assert again.exit_code == 0, again.stderr
     before = {
         row.number: decode(row.image).pixels
@@ -119,7 +122,7 @@ def test_tars_are_a_source_and_a_share_can_be_protected(
 
 
 def test_a_release_is_no_source(run: Run, small: Path, tmp_path: Path) -> None:
-    options = ("--method", "random-noise", "--no-verify", "--workdir", tmp_path / "w")
+    options = (*NOISE, "--workdir", tmp_path / "w")
     assert run("push", small, "--to", tmp_path / "out", *options).exit_code == 0
     refused = run("push", tmp_path / "out", "--to", tmp_path / "again", *options)
     assert refused.exit_code == 2
@@ -128,7 +131,7 @@ def test_a_release_is_no_source(run: Run, small: Path, tmp_path: Path) -> None:
 
 
 def test_chosen_rows_may_be_shown_clean(run: Run, small: Path, tmp_path: Path) -> None:
-    options = ("--method", "random-noise", "--no-verify", "--workdir", tmp_path / "w")
+    options = (*NOISE, "--workdir", tmp_path / "w")
     shown = run("push", small, "--to", tmp_path / "out", *options, "--show-rows", "5,2")
     assert shown.exit_code == 0, shown.stderr
     assert (tmp_path / "out/reports/r0001/shown.png").is_file()
@@ -142,7 +145,7 @@ def test_the_same_command_shows_no_clean_image_of_the_rows_that_are_new(
     """Rows are numbered as in the dataset, so that what was said for the first release says
     nothing of those that follow."""
     pixels, labels = (values[digits[1] < 4] for values in digits)
-    options = ("--method", "random-noise", "--incremental-method", "random-noise", "--no-verify")
+    options = (*NOISE, "--incremental-method", "random-noise")
     pushed = ("push", tmp_path / "clean", "--to", tmp_path / "out", "--workdir", tmp_path / "w")
 
     def push(rows: slice, chosen: str) -> str:
