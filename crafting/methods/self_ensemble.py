@@ -9,7 +9,6 @@ clean images and g(y) the class that y is pulled towards, (y + K/2) mod K:
     sep          descends  sum_k CE(f^k(x), g(y))                            (Eq. 3)
     sep-fa       descends  sum_k MSE(h^k(x), c^k[g(y)])                      (Eq. 4)
     sep-fa-vr    the same with variance-reduced steps                        (Algorithm 1)
-    sep-fa-mi    ours: step t asks checkpoint t mod n alone, v <- mu v + g / mean|g|, goes against v
 
 **Departures** from the reference code, where it is not what the paper says:
 
@@ -178,35 +177,6 @@ class VarianceReduced(FeatureAligned):
         return total
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rotating(FeatureAligned):
-    """`sep-fa-mi`: one checkpoint a step, in turn, and momentum over their normalised gradients."""
-
-    momentum: float = 0.8
-    normalise: bool = True
-
-    paper: ClassVar[str] = (
-        "A variant of Self-Ensemble Protection (ICLR 2023) with rotating checkpoints and momentum"
-    )
-
-    @property
-    def passes(self) -> int:
-        return self.steps
-
-    def _direction(
-        self, ensemble: TrainedNets, labels: Tensor, walk: Walk, ctx: Context
-    ) -> Direction:
-        losses = self._losses(ensemble, labels)
-        velocity = torch.zeros_like(walk.clean)
-
-        def direction(x: Tensor, t: int) -> Tensor:
-            nonlocal velocity
-            velocity = self.momentum * velocity + self._gradient(losses[t % len(losses)], x)
-            return velocity
-
-        return direction
-
-
 @dataclass(frozen=True)
 class TrainedNets:
     """Nets, the class centres (K,D) of each, and the class (K,) each class is pulled towards."""
@@ -236,25 +206,20 @@ def feature_distance(net: Net, wanted: Tensor, x: Tensor) -> Tensor:
     return (net.features(x) - wanted).square().mean(1)
 
 
-_STEPS_OF_QUICK: dict[str, Any] = QUICK_SURROGATE | {"step_levels": 2.0, "normalise": True}
+STEPS_OF_QUICK: dict[str, Any] = QUICK_SURROGATE | {"step_levels": 2.0, "normalise": True}
 
 register(
     "sep",
     paper=SelfEnsemble(checkpoints=30),
-    quick=SelfEnsemble(steps=10, **_STEPS_OF_QUICK),
+    quick=SelfEnsemble(steps=10, **STEPS_OF_QUICK),
 )
 register(
     "sep-fa",
     paper=FeatureAligned(checkpoints=30),
-    quick=FeatureAligned(steps=10, **_STEPS_OF_QUICK),
+    quick=FeatureAligned(steps=10, **STEPS_OF_QUICK),
 )
 register(
     "sep-fa-vr",
     paper=VarianceReduced(),
-    quick=VarianceReduced(steps=10, inner_steps=5, **_STEPS_OF_QUICK),
-)
-register(
-    "sep-fa-mi",
-    paper=Rotating(steps=60),
-    quick=Rotating(steps=15, **_STEPS_OF_QUICK),
+    quick=VarianceReduced(steps=10, inner_steps=5, **STEPS_OF_QUICK),
 )

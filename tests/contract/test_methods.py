@@ -216,14 +216,14 @@ def test_a_misspelt_option_is_told_the_nearest(name: str) -> None:
 
 NOT_FIGURES = ("0", "-1", "nan", "inf")
 SENSIBLE = r"(above|than|least) 0|0 or more|a share|a finite number"
-MAY_BE_ZERO = {"stop_error", "weight", "contrast", "separability", "l2", "tv", "ssim"}
+MAY_BE_ZERO = {"momentum", "stop_error", "weight", "contrast", "separability", "l2", "tv", "ssim"}
 
 
 @every_method
 def test_a_figure_that_makes_no_sense_is_told_one_that_does(name: str) -> None:
     """Such as steps without length, which would leave every image as it is."""
     for option, value in registration(name).quick.options().items():
-        if isinstance(value, float) and not option.endswith("momentum"):
+        if isinstance(value, float):
             zero_is_fine = option.split(".")[-1] in MAY_BE_ZERO
             for figure in NOT_FIGURES[zero_is_fine:]:
                 with pytest.raises(ValueError, match=SENSIBLE):

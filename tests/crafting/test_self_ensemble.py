@@ -50,6 +50,12 @@ def _feature_gradient(net: Net, x: Tensor, wanted: Tensor) -> Tensor:
     return torch.autograd.grad(loss, x)[0]
 
 
+def _class_gradient(net: Net, x: Tensor, wanted: Tensor) -> Tensor:
+    x = x.clone().requires_grad_()
+    loss = F.cross_entropy(net(x), wanted, reduction="sum")
+    return torch.autograd.grad(loss, x)[0]
+
+
 def _clip(x: Tensor, clean: Tensor) -> Tensor:
     return torch.min(torch.max(x, clean - EPS), clean + EPS).clamp(0, 1)
 
@@ -90,15 +96,19 @@ def test_variance_reduction_is_algorithm_1(
     assert _agreement(crafted, other) < 0.99
 
 
+@pytest.mark.parametrize("name", ["sep-mi", "sep-fa-mi"])
 def test_rotation_with_momentum_is_what_it_says(
-    split: PixelSplit, ctx: Context, batch: Batch
+    name: str, split: PixelSplit, ctx: Context, batch: Batch
 ) -> None:
-    method = _method("sep-fa-mi", steps=7)
+    method = _method(name, steps=7)
     state = method.fit(split, ctx)
     target = (batch.labels() + 1) % 3
     nets, x, v = _nets(state), batch.x, torch.zeros_like(batch.x)
     for t in range(7):
-        g = _feature_gradient(nets[t % 3], x, state[CENTRES][t % 3][target])
+        if name == "sep-mi":
+            g = _class_gradient(nets[t % 3], x, target)
+        else:
+            g = _feature_gradient(nets[t % 3], x, state[CENTRES][t % 3][target])
         v = 0.8 * v + g / g.abs().mean((1, 2, 3), keepdim=True)
         x = _clip(x - 2 / 255 * v.sign(), batch.x)
 
@@ -118,9 +128,7 @@ def test_ensembles_add_gradients(
         total = torch.zeros_like(x)
         for k, net in enumerate(nets):
             if name == "sep":
-                at = x.clone().requires_grad_()
-                loss = F.cross_entropy(net(at), target, reduction="sum")
-                g = torch.autograd.grad(loss, at)[0]
+                g = _class_gradient(net, x, target)
             else:
                 g = _feature_gradient(net, x, state[CENTRES][k][target])
             total += g / g.abs().mean((1, 2, 3), keepdim=True) if normalise else g
