@@ -64,7 +64,7 @@ bench: setup
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.memory
-	$(BIN)/python -m benchmarks.ablation $(SOURCE)
+	$(BIN)/python -m benchmarks.ablation $(SOURCE) --workdir $(POTENCY_WORK)
 
 # How well every method protects SOURCE, which takes hours: what is finished is kept in POTENCY_WORK
 # and not done again. On a machine with a GPU: POTENCY="--scale paper".

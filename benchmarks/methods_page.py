@@ -14,7 +14,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.potency import COLUMNS
-from benchmarks.potency_results import Claim, circumstances, load, markdown, percent, together
+from benchmarks.potency_results import (
+    Claim,
+    by_victim,
+    circumstances,
+    load,
+    markdown,
+    percent,
+    together,
+)
 from crafting import mixture
 from crafting.method import Method
 from crafting.registry import Registration, methods
@@ -67,17 +75,15 @@ _HEADER = (
 
 
 def _line(claim: Claim) -> list[str]:
-    victims = claim.victims()
-
-    def each(figure: str) -> str:
-        return " / ".join(percent(claim.mean(figure, victim)) for victim in victims)
-
+    first = claim.victims()[0]
     crafting = claim.cost("craft_seconds")
     return [
         f"`{claim.name}`",
         claim.budget,
-        *map(each, ("protected", "peak", "renamed")),
-        *(percent(claim.mean("protected", victims[0], column)) for column in COLUMNS),
+        by_victim(claim, "protected", ranges=True),
+        by_victim(claim, "peak"),
+        by_victim(claim, "renamed"),
+        *(percent(claim.mean("protected", first, column)) for column in COLUMNS),
         f"{claim.passes:,}",
         _number(claim.cost("fit_seconds")),
         _number(None if crafting is None else 1000 * crafting / claim.rows),

@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from benchmarks.potency_work import PROTOCOL
 from benchmarks.record import RESULTS
 
 FOLDER = RESULTS / "potency"
@@ -81,14 +82,18 @@ class Claim:
         trials = self.seeds[0]["trials"]
         return [trial["epochs"] for trial in trials if trial["countermeasure"] == "none"]
 
-    def mean(self, figure: str, victim: str, countermeasure: str = "none") -> float | None:
-        """A figure of one victim, over the seeds there are; None where it was not measured."""
-        values = [
+    def each(self, figure: str, victim: str, countermeasure: str = "none") -> list[float]:
+        """A figure of one victim, of each seed that it was measured with."""
+        return [
             trial[figure]
             for seed in self.seeds
             for trial in seed["trials"]
             if (trial["victim"], trial["countermeasure"]) == (victim, countermeasure)
         ]
+
+    def mean(self, figure: str, victim: str, countermeasure: str = "none") -> float | None:
+        """The same over the seeds there are; None where it was not measured."""
+        values = self.each(figure, victim, countermeasure)
         return mean(values) if values else None
 
     @property
@@ -112,29 +117,51 @@ def together(claims: Iterable[Claim]) -> list[list[Claim]]:
     groups: dict[tuple[Any, ...], list[Claim]] = defaultdict(list)
     for claim in claims:
         victims = zip(claim.victims(), claim.epochs(), strict=True)
-        groups[claim.scale, claim.dataset, claim.rows, *victims].append(claim)
+        way = claim.facts.get("protocol"), _machine_name(claim)
+        groups[claim.scale, claim.dataset, claim.rows, *way, *victims].append(claim)
     ordered = [sorted(group, key=lambda claim: claim.learnt) for group in groups.values()]
     return sorted(ordered, key=lambda group: -len(group))
 
 
 def circumstances(group: Sequence[Claim]) -> str:
     """A paragraph: what the figures of claims that can be compared are of."""
-    first = group[0]
-    seeds = max(len(claim.seeds) for claim in group)
-    clean = " / ".join(percent(first.mean("clean", victim)) for victim in first.victims())
+    most = max(group, key=lambda claim: len(claim.seeds))
+    seeds = len(most.seeds)
+    of = "one seed" if seeds == 1 else f"means of up to {seeds} seeds, with their range"
+    earlier = "" if most.facts.get("protocol") == PROTOCOL else _EARLIER
     return (
-        f"`{first.scale}` preset, {first.rows:,} rows of {first.dataset}, victims "
-        f"{' / '.join(first.victims())}, which learn {clean} % from the clean rows; "
-        f"{'one seed' if seeds == 1 else f'means of up to {seeds} seeds'}, "
-        f"on {' and '.join(sorted({_machine(claim) for claim in group}))}.\n\n"
+        f"`{most.scale}` preset, {most.rows:,} rows of {most.dataset}, victims "
+        f"{' / '.join(most.victims())}, which learn {by_victim(most, 'clean')} % from the clean "
+        f"rows; {of}, on {' and '.join(sorted({_machine(claim) for claim in group}))}.{earlier}\n\n"
     )
+
+
+_EARLIER = (
+    " Of an earlier state of this benchmark, in which surrogate and victims met the rows in the "
+    "same order: to be measured again."
+)
+
+
+def by_victim(claim: Claim, figure: str, *, ranges: bool = False) -> str:
+    """The means, in per cent, of the victims in their order; with `ranges`, what the seeds reach
+    from and to, where there are several."""
+    cells = []
+    for victim in claim.victims():
+        values = claim.each(figure, victim)
+        between = f" ({percent(min(values))}-{percent(max(values))})"
+        cells.append(percent(mean(values)) + between * (ranges and len(values) > 1))
+    return " / ".join(cells)
 
 
 def _machine(claim: Claim) -> str:
     """What it was measured on."""
-    there = claim.facts["measured_on"]
-    name = ", ".join(there["gpus"]) or "{cores} cores of {processor}".format_map(there)
+    name = _machine_name(claim)
     return f"{name} (seconds are shared with other work)" if claim.facts["at_once"] > 1 else name
+
+
+def _machine_name(claim: Claim) -> str:
+    there = claim.facts["measured_on"]
+    return ", ".join(there["gpus"]) or "{cores} cores of {processor}".format_map(there)
 
 
 def percent(share: float | None) -> str:

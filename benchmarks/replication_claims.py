@@ -86,9 +86,15 @@ SEP = (
     ),
     Item(
         _SEP,
-        "Figure 2",
-        "protected rows are mistaken on the way; whom class-wise protection turns classes into",
-        verify("--analysis learning-curves --countermeasure none --countermeasure class-wise"),
+        "Figure 2a",
+        "protected rows are mistaken on the way by nets that learn from clean ones",
+        verify("--analysis premise"),
+    ),
+    Item(
+        _SEP,
+        "Figures 2b, 2c",
+        "whom classes are taken for that are pulled towards chosen ones",
+        "python -m benchmarks.class_maps SOURCE",
     ),
     Item(
         _SEP,
@@ -105,8 +111,8 @@ SEP = (
     Item(
         _SEP,
         "Figure 5",
-        "3 to 120 checkpoints, linf:2",
-        push("sep-fa-vr", "--budget linf:2 --set checkpoints=N"),
+        "3 to 120 checkpoints, linf:2 (once for each number)",
+        potency("cifar10", "sep,sep-fa,sep-fa-vr", "--budget linf:2 --set checkpoints=3"),
     ),
 )
 

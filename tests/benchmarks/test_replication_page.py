@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import replace
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,9 @@ def test_commands_can_produce_what_is_checked(item: Item, run: Run) -> None:
         words = shlex.split(command)
         if words[:3] == ["python", "-m", "benchmarks.potency"]:
             measured |= _measured_by(words[3:])
+            continue
+        if words[:2] == ["python", "-m"]:
+            assert find_spec(words[2])
             continue
         offered = run(words[1], "--help").stdout
         assert all(word in offered for word in words[2:] if word.startswith("--"))
