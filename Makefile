@@ -6,7 +6,9 @@ READY := .venv/.ready
 # One thread a test process: pytest-xdist already fills the cores. A module's tests share what its
 # fixtures took minutes to make, so they run in one process.
 QUIET := HF_HUB_DISABLE_TELEMETRY=1 HF_HUB_DISABLE_UPDATE_CHECK=1
-PYTEST := OMP_NUM_THREADS=1 $(QUIET) $(BIN)/pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
+# Large blocks of memory are kept, as in the processes of a release: a tenth less time.
+KEEPING := MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=4294967296
+PYTEST := OMP_NUM_THREADS=1 $(KEEPING) $(QUIET) $(BIN)/pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 .PHONY: setup demo demo-hub test test-slow check fix bench bench-potency bench-verification clean
 

@@ -86,13 +86,11 @@ def test_a_dry_run_forecasts_and_publishes_nothing(run: Run, small: Path, out: P
     assert not list(out.with_name("w").glob("state/*"))
 
 
-def test_a_preview_shows_rows_before_and_after(
-    run: Run, small: Path, quick: tuple[str, ...], tmp_path: Path
-) -> None:
+def test_a_preview_shows_rows_before_and_after(run: Run, small: Path, tmp_path: Path) -> None:
     picture, workdir = tmp_path / "seen.png", tmp_path / "w"
     options = ("--out", picture, "--images", "3", "--rows", "16", "--workdir", workdir)
-    options += ("--workers", "1")
-    result = run("preview", small, *options, *quick)
+    options += ("--method", "random-noise", "--workers", "1")
+    result = run("preview", small, *options)
     assert result.exit_code == 0, result.stderr
     assert "clean pixels" in result.stdout
     with Image.open(picture) as drawn:
@@ -145,14 +143,14 @@ def test_a_file_of_weights_is_public_by_name_and_content_alone(
 
 
 def test_rows_without_a_test_split_are_held_out(
-    run: Run, digits: tuple[np.ndarray, np.ndarray], tmp_path: Path, quick: tuple[str, ...]
+    run: Run, digits: tuple[np.ndarray, np.ndarray], tmp_path: Path
 ) -> None:
     pixels, labels = (values[digits[1] < 4][:80] for values in digits)
     write_split(tmp_path / "source/train.parquet", pixels, labels)
     result = run(
         *("push", tmp_path / "source", "--to", tmp_path / "out", "--workdir", tmp_path / "w"),
-        *(*quick, "--victim-epochs", "1", "--victim", "vgg-w16", "--max-accuracy", "1"),
-        *("--workers", "1", "--json"),
+        *("--method", "random-noise", "--victim-epochs", "1", "--victim", "vgg-w16"),
+        *("--max-accuracy", "1", "--workers", "1", "--json"),
     )
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["released"] == 80
