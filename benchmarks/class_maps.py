@@ -10,9 +10,6 @@ test images for goes to benchmarks/results/class_maps.json and docs/ablation.md.
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,9 +17,9 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks import ablation_page, record
+from benchmarks import ablation_page, record, unpublished
 
-VICTIM = "vgg-w16"
+VICTIM, BUDGET = "vgg-w16", "linf:8"
 
 
 def main(
@@ -35,7 +32,7 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         place = Path(workdir or folder).resolve()
         found = [learnt(method, source, place, rows, towards) for towards in maps(classes)]
-    shape = {"source": Path(source).name, "rows": rows, "method": method, "budget": "linf:8"}
+    shape = {"source": Path(source).name, "rows": rows, "method": method, "budget": BUDGET}
     print(record.write("class_maps", shape | {"victim": VICTIM, "preset": "quick", "maps": found}))
     ablation_page.main()
 
@@ -50,18 +47,13 @@ def learnt(
     method: str, source: str, place: Path, rows: int, towards: Mapping[int, int]
 ) -> dict[str, Any]:
     """What the victim came to, on clean rows and on these."""
-    workdir = ("--workdir", str(place / "work"))
-    planned = (
-        *("plan", source, "--to", str(place / "unpublished"), *workdir, "--method", method),
-        *("--budget", "linf:8", "--rows", str(rows), "--seed", "0", "--preset", "quick"),
-        *("--victim", VICTIM, "--max-accuracy", "1"),
-        *("--protect-classes", ",".join(map(str, towards))),
+    options = (
+        *("--victim", VICTIM, "--protect-classes", ",".join(map(str, towards))),
         *("--target-map", ",".join(f"{y}:{to}" for y, to in towards.items())),
     )
-    for stage in (planned, ("verify", *workdir)):
-        command = [sys.executable, "-m", "release", *stage]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    report = json.loads((place / "work/report/report.json").read_text())
+    report = unpublished.report(
+        source, place, method=method, budget=BUDGET, rows=rows, options=options
+    )
     trainings = {training["spec"]["data"]: training for training in report["trainings"]}
     return {"towards": {str(y): to for y, to in towards.items()}} | {
         data: trainings[data]["confusion"] for data in ("clean", "protected")

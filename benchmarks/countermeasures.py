@@ -14,7 +14,6 @@ clean twins are trained once.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -23,7 +22,7 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks import record
+from benchmarks import record, unpublished
 from benchmarks.verification_page import page
 
 BUDGETS = dict.fromkeys(("sep-fa-mi", "sep-fa-vr", "tap", "random-noise"), "linf:8")
@@ -120,23 +119,14 @@ def _trials(
     seeds: int,
     countermeasures: Iterable[str],
 ) -> list[Figures]:
-    """The trials of a release by this method, which is verified and never published: to a second
-    push of the same rows nothing would be new."""
+    """The trials of an unpublished release by this method."""
     repeated = [("--victim", name) for name in victims]
     repeated += [("--countermeasure", text) for text in countermeasures]
     print(f"{method}, {seeds} seeds ...", file=sys.stderr)
-    workdir = ("--workdir", str(place / "work"))
-    planned = (
-        *("plan", source, "--to", str(place / "unpublished"), *workdir, "--method", method),
-        *("--budget", BUDGETS[method], "--rows", str(rows), "--seed", "0", "--preset", "quick"),
-        *("--max-accuracy", "1", "--victim-seeds", str(seeds)),
-        *(word for pair in repeated for word in pair),
+    options = ("--victim-seeds", str(seeds), *(word for pair in repeated for word in pair))
+    report = unpublished.report(
+        source, place, method=method, budget=BUDGETS[method], rows=rows, options=options
     )
-    for stage in (planned, ("verify", *workdir)):
-        command = [sys.executable, "-m", "release", *stage]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    report = json.loads((place / "work/report/report.json").read_text())
-    assert report["release"]["method"] == method
     trials: list[Figures] = report["trials"]
     return trials
 
