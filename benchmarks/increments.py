@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -84,7 +85,10 @@ def _push(
         *("--workdir", str(work), "--rows", str(rows), "--seed", str(seed)),
         *("--preset", "quick", "--max-accuracy", "1", "--json", *more),
     ]
-    told: Told = json.loads(subprocess.run(command, check=True, stdout=-1).stdout)
+    # Keys and state lie beside the releases that they are of, not among those a person keeps.
+    environment = os.environ | {"XDG_DATA_HOME": str(target.parent / "data")}
+    done = subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE)
+    told: Told = json.loads(done.stdout)
     return told
 
 

@@ -9,6 +9,7 @@ the rows of a shard, which are held at once, are equally many in both runs.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -53,7 +54,9 @@ def _peaks(folder: Path, rows: int) -> dict[str, float]:
         *("--set", "surrogate_epochs=1", "--set", "checkpoints=1", "--victim-epochs", "1"),
         *("--victim", "vgg-w16", "--max-accuracy", "1", "--seed", "0", "--rows-per-shard", "125"),
     ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    # The key of a release that is thrown away is not left among those that a person keeps.
+    environment = os.environ | {"XDG_DATA_HOME": str(folder / "data")}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     peaks: dict[str, float] = defaultdict(float)
     done = threading.Event()
     sampler = threading.Thread(target=_sample, args=(process.pid, workdir, peaks, done))
