@@ -27,8 +27,9 @@ within 4 levels, in steps of 2. It is aimed at victims that are themselves train
 
 **Expected** of `paper`, ResNet-18 on CIFAR-10 at linf:8 against adversarial training within 8
 levels: 71.6 % test accuracy for entf-push, 73.0 for entf-pull (clean 84.9, tap 83.1). Others find
-no effect on plain training (94.7 %) nor on adversarial training within 4 levels (89.5 %). quick:
-not measured yet.
+no effect on plain training (94.7 %) nor on adversarial training within 4 levels (89.5 %). `quick`
+on 5,000 rows, one seed, plain training: entf-push vgg-w16 59.0 %, resnet10-w16 57.9 %, entf-pull
+62.3 and 60.4 % (clean 67.0 and 67.3 %).
 """
 
 from __future__ import annotations

@@ -29,7 +29,8 @@ all of them.
 5. `quick` has one restart, 33 steps, and the last checkpoint of a small net.
 
 **Expected** of `paper`, ResNet-18 on CIFAR-10 at linf:8: 84.2 % test accuracy (Fowl et al., clean
-93.2 %); others report 88.7 and 48.1 %. A weak baseline. quick: not measured yet.
+93.2 %); others report 88.7 and 48.1 %. A weak baseline. `quick` on 5,000 rows, one
+seed: vgg-w16 52.2 %, resnet10-w16 49.9 % (clean 67.0 and 67.3 %).
 """
 
 from __future__ import annotations
