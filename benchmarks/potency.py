@@ -40,7 +40,6 @@ import torch
 
 from benchmarks import image_arrays, record
 from benchmarks.potency_work import (
-    PROTOCOL,
     Craft,
     Fit,
     OutOfTime,
@@ -50,6 +49,7 @@ from benchmarks.potency_work import (
     Work,
     device,
     net_size,
+    protocol,
 )
 from benchmarks.published import PUBLISHED
 from crafting.batch import PixelSplit
@@ -311,7 +311,7 @@ def _figures(setting: Setting, variant: Variant, at_once: int) -> Results | None
         "rows": len(train),
         "source_rows": setting.source_rows,
         "epochs": setting.epochs,
-        "protocol": PROTOCOL,
+        "protocol": protocol(variant.name),
         "classes": train.num_classes,
         "at_once": at_once,
         "reported": None if published is None else asdict(published),

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from benchmarks.potency_work import PROTOCOL
+from benchmarks.potency_work import protocol
 from benchmarks.record import RESULTS
 
 FOLDER = RESULTS / "potency"
@@ -52,6 +52,11 @@ class Claim:
     @property
     def rows(self) -> int:
         return int(self.facts["rows"])
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the same work would come out like this today."""
+        return bool(self.facts.get("protocol") == protocol(self.name))
 
     @property
     def is_whole(self) -> bool:
@@ -117,7 +122,8 @@ def together(claims: Iterable[Claim]) -> list[list[Claim]]:
     groups: dict[tuple[Any, ...], list[Claim]] = defaultdict(list)
     for claim in claims:
         victims = zip(claim.victims(), claim.epochs(), strict=True)
-        way = claim.facts.get("protocol"), _machine_name(claim)
+        earlier = None if claim.is_current else claim.facts.get("protocol", 0)
+        way = earlier, _machine_name(claim)
         groups[claim.scale, claim.dataset, claim.rows, *way, *victims].append(claim)
     ordered = [sorted(group, key=lambda claim: claim.learnt) for group in groups.values()]
     return sorted(ordered, key=lambda group: -len(group))
@@ -128,7 +134,7 @@ def circumstances(group: Sequence[Claim]) -> str:
     most = max(group, key=lambda claim: len(claim.seeds))
     seeds = len(most.seeds)
     of = "one seed" if seeds == 1 else f"means of up to {seeds} seeds, with their range"
-    earlier = "" if most.facts.get("protocol") == PROTOCOL else _EARLIER
+    earlier = "" if most.is_current else _EARLIER
     return (
         f"`{most.scale}` preset, {most.rows:,} rows of {most.dataset}, victims "
         f"{' / '.join(most.victims())}, which learn {by_victim(most, 'clean')} % from the clean "
@@ -136,10 +142,7 @@ def circumstances(group: Sequence[Claim]) -> str:
     )
 
 
-_EARLIER = (
-    " Of an earlier state of this benchmark, in which surrogate and victims met the rows in the "
-    "same order: to be measured again."
-)
+_EARLIER = " Of an earlier state of this program: to be measured again."
 
 
 def by_victim(claim: Claim, figure: str, *, ranges: bool = False) -> str:

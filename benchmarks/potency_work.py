@@ -41,7 +41,14 @@ from its last epoch, and is done in one go."""
 
 PROTOCOL = 2
 """Part of every key. To be raised with every change after which the same work would come out
-otherwise: of a method, a net, the training loop, a countermeasure, or of this file."""
+otherwise: of a net, the training loop, a countermeasure, or of this file."""
+CHANGED = dict.fromkeys(("em-class", "ensemble", "min-max-min", "rem", "sem"), 3)
+"""The protocol of methods that themselves do otherwise since PROTOCOL was raised last."""
+
+
+def protocol(method: str) -> int:
+    """The number by which work on this method, or mixture, is known."""
+    return max(CHANGED.get(part, PROTOCOL) for part in method.split("+"))
 
 
 class OutOfTime(Exception):
@@ -83,7 +90,8 @@ class Protection:
 
     @property
     def fit_key(self) -> str:
-        return digest_of(*_made_by(), self.data.name, self.method().fit_key(), self.seed)
+        made_by = _made_by(protocol(self.variant.name))
+        return digest_of(*made_by, self.data.name, self.method().fit_key(), self.seed)
 
     @property
     def key(self) -> str:
@@ -206,7 +214,7 @@ class Training:
 
     @property
     def result(self) -> Path:
-        learnt = digest_of(*_made_by(), self.data.name) if self.of is None else self.of.key
+        learnt = digest_of(*_made_by(PROTOCOL), self.data.name) if self.of is None else self.of.key
         return self.place / f"trials/{self.spec.key(learnt)}.json"
 
     @property
@@ -274,11 +282,11 @@ class _Clock:
             raise OutOfTime
 
 
-def _made_by() -> tuple[int, str, str]:
+def _made_by(protocol: int) -> tuple[int, str, str]:
     """What work comes out by, beside what it is given."""
     where = device()
     name = torch.cuda.get_device_name(where) if where.type == "cuda" else record.processor()
-    return PROTOCOL, torch.__version__, name
+    return protocol, torch.__version__, name
 
 
 def _order(seed: int) -> int:

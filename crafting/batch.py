@@ -55,6 +55,10 @@ class Split(Protocol):
         in an order drawn from the split's seed and the epoch. Images of one batch have one size."""
         ...
 
+    def numbers(self) -> np.ndarray:
+        """(N,) int64: the row numbers, in row order; no image is read for them."""
+        ...
+
     def take(self, rows: Sequence[int]) -> Split:
         """The split of only these row numbers, in this split's order."""
         ...
@@ -86,6 +90,9 @@ class ShownSplit:
         order = None if epoch is None else self.first_epoch + epoch
         for batch in self.split.batches(size, order):
             yield self.shown(batch)
+
+    def numbers(self) -> np.ndarray:
+        return self.split.numbers()
 
     def take(self, rows: Sequence[int]) -> ShownSplit:
         return replace(self, split=self.split.take(rows))
@@ -129,11 +136,14 @@ class PixelSplit:
         channels, height, width = self.pixels.shape[1:]
         return channels, height, width
 
+    def numbers(self) -> np.ndarray:
+        found: np.ndarray = self.rows[self.places()]
+        return found
+
     def numbered(self) -> tuple[np.ndarray, np.ndarray | None]:
         """The row numbers (N,) int64 of this view, ascending, and their labels (N,) int64 or
         None."""
-        at = self.places()
-        return self.rows[at], None if self.targets is None else self.targets[at]
+        return self.numbers(), None if self.targets is None else self.targets[self.places()]
 
     def batches(self, size: int, epoch: int | None = None) -> Iterator[Batch]:
         for at in self.order(size, epoch):
@@ -191,6 +201,9 @@ class DeviceSplit:
         for at in self.split.order(size, epoch):
             yield self.split.batch(at, self._levels(at))
 
+    def numbers(self) -> np.ndarray:
+        return self.split.numbers()
+
     def take(self, rows: Sequence[int]) -> DeviceSplit:
         return DeviceSplit(self.split.take(rows), self.device, None)
 
@@ -206,8 +219,10 @@ def read_on(device: torch.device, split: Split, most_held: int | None = None) ->
 
     Pixels of at most `most_held` bytes stay on the device, by default of at most a quarter of the
     memory that a GPU has free; more are fetched batch by batch. On CPU, and where a split holds no
-    array of pixels, it is `split` itself.
+    array of pixels, it is `split` itself; batches shown in another way are so on the device.
     """
+    if isinstance(split, ShownSplit):
+        return replace(split, split=read_on(device, split.split, most_held))
     if not isinstance(split, PixelSplit) or (device.type == "cpu" and most_held is None):
         return split
     if most_held is None:

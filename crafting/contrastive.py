@@ -2,9 +2,10 @@
 of others (Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations",
 ICML 2020, arXiv 2002.05709; loss: equation 1).
 
-Views are those of the paper for CIFAR, without blur: crops of 20 to 100 % of the area, flips,
-colour jitter of strength 0.5 with probability 0.8, grey with probability 0.2. They can be
-differentiated with respect to the images, and give the same sums every time on a GPU too.
+Views are those of the paper for CIFAR, without blur: crops, flips, colour jitter of strength 0.5
+with probability 0.8, grey with probability 0.2. Crops have 20 to 100 % of the area, as those take
+who train on CIFAR after it; the paper's begin at 8 %. Views can be differentiated with respect to
+the images, and give the same sums every time on a GPU too.
 """
 
 from __future__ import annotations

@@ -65,9 +65,10 @@ def demand_reach(budget: Budget, steps: int, levels: float) -> None:
         raise ValueError(f"step_levels is above 0, not {levels:g}: set step_levels=1")
     bound = budget.dense if isinstance(budget, Sum) else budget
     if isinstance(bound, L2) and steps * levels / 255 < bound.radius:
+        enough = math.ceil(bound.radius * 255 / min(5, steps)) if steps else None
         raise ValueError(
-            f"{steps} steps of {levels:g}/255 do not reach the edge of {budget}: set step_levels, "
-            f"such as step_levels={bound.radius * 255 / 5:.0f} for a fifth of the radius"
+            f"{steps} steps of {levels:g}/255 do not reach the edge of {budget}: set "
+            + (f"step_levels={enough}" if enough else "steps=5")
         )
 
 

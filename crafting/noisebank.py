@@ -15,6 +15,7 @@ from types import TracebackType
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 MOST_LEVELS = 127
@@ -93,24 +94,39 @@ class NoiseBank:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def noise(self, digests: Sequence[bytes], shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    def noise(self, digests: Sequence[bytes], shape: Sequence[int]) -> tuple[Tensor, Tensor]:
         """The noises (B, *shape) float32, in units where 1 is 255 levels, of the rows with these
-        digests, and which of them (B,) bool there are in this shape: the others are 0."""
-        noises = np.zeros((len(digests), *shape), np.float32)
-        places = self._places(_keys(digests), shape)
-        size = int(np.prod(shape))
+        digests, made to fit where they have another shape, and which of them (B,) bool there are:
+        the others are 0."""
+        noises = torch.zeros(len(digests), *shape)
+        places = self._places(_keys(digests))
         for row in np.flatnonzero(places >= 0):
-            start = self.starts[places[row]]
-            noises[row] = self.levels[start : start + size].reshape(shape)
-        return torch.from_numpy(noises).div_(255), torch.from_numpy(places >= 0)
+            noises[row] = fitted(self._one(places[row])[None], shape)[0]
+        return noises.div_(255), torch.from_numpy(places >= 0)
 
-    def _places(self, keys: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """(B,) int64: where each key stands, or -1 where it does not or has another shape."""
+    def _one(self, place: int) -> Tensor:
+        """(c,h,w) float32: whole levels."""
+        start, shape = self.starts[place], self.shapes[place]
+        levels = self.levels[start : start + shape.prod()].reshape(shape)
+        return torch.from_numpy(levels.astype(np.float32))
+
+    def _places(self, keys: np.ndarray) -> np.ndarray:
+        """(B,) int64: where each key stands, or -1 where it does not."""
         if not len(self):
             return np.full(len(keys), -1)
         at = np.searchsorted(self.keys, keys).clip(max=len(self) - 1)
-        fits = (self.keys[at] == keys) & (self.shapes[at] == np.array(shape)).all(1)
-        return np.where(fits, at, -1)
+        return np.where(self.keys[at] == keys, at, -1)
+
+
+def fitted(noise: Tensor, shape: Sequence[int]) -> Tensor:
+    """Noises (B,c,h,w) for images of shape (C,H,W): their mean over channels for one channel,
+    resized (bilinear) for another size. None becomes larger than it was anywhere."""
+    channels, *size = shape
+    if channels < noise.shape[1]:
+        noise = noise.mean(1, keepdim=True)
+    if tuple(size) != noise.shape[2:]:
+        noise = F.interpolate(noise, size, mode="bilinear", align_corners=False)
+    return noise.expand(-1, channels, -1, -1)
 
 
 def _keys(digests: Sequence[bytes]) -> np.ndarray:

@@ -57,7 +57,7 @@ class SlopeMethod(SurrogateMethod):
             raise ValueError("difference_step is a share above 0: set difference_step=0.04")
         if not 0 <= self.momentum < 1:
             raise ValueError("momentum is at least 0 and below 1: set momentum=0.9")
-        demand_reach(self.budget, int(self.steps * DECAYS[0]), self.step_levels)
+        demand_reach(self.budget, math.ceil(self.steps * DECAYS[0]), self.step_levels)
 
     @property
     def passes(self) -> int:

@@ -215,10 +215,9 @@ class OnlineAlignment(Alignment):
 def _share_of(data: Split, share: float, ctx: Context, stream: str) -> Split:
     if share == 1:
         return data
-    rows = torch.cat([batch.rows for batch in data.batches(500)])
-    count = max(1, round(len(rows) * share))
-    chosen = ctx.shared(stream).permutation(len(rows))[:count]
-    return data.take(rows[torch.from_numpy(chosen)].tolist())
+    count = max(1, round(len(data) * share))
+    chosen = ctx.shared(stream).permutation(len(data))[:count]
+    return data.take(data.numbers()[chosen].tolist())
 
 
 def _product(a: State, b: State) -> float:

@@ -20,17 +20,20 @@ features, whether fit saw it or not, and released with its cluster's noise.
    colours, it was made for. Without a file the surrogate is trained by SimCLR on the split itself,
    which needs no labels either.
 2. `trained_on=cluster` as the paper's equation has it; the code trains every generator on all
-   images (`trained_on=all`, p times the cost).
+   images (`trained_on=all`: p times the cost, and the steps).
 3. Noise is drawn at net size and stretched to each image (the code's `resize_type: noise`); the
    code's default cuts the released images to 224 pixels instead. Images of one channel get its mean
    over colours.
-4. Images are resized to the surrogate's size; the code enlarges them and cuts the middle out.
+4. Images are resized to the surrogate's size; generators see them in the code enlarged, cut at
+   random and mirrored.
 5. The generator's borders are zero, not reflected, for the same sums every time on a GPU.
 6. Of more than 100,000 rows k-means sees a draw of so many.
 7. Rows are known by their features, not by their place in a list of files.
 8. Weight decay is AdamW's: a small net's features are small, and so is the loss; added to its
    gradient, as in the code's Adam, decay would outweigh it.
-9. `quick` has fewer epochs at ten times the rate and a smaller generator.
+9. All generators start from one sigma, and their rate falls epoch by epoch; in the code each has
+   its own, and the rate falls step by step.
+10. `quick` has fewer epochs at ten times the rate and a smaller generator.
 
 Every rank trains the surrogate on the whole split and takes the first's; ranks share out the
 generators.
@@ -227,9 +230,8 @@ def _centres(net: Net, data: Split, clusters: int, ctx: Context) -> Tensor:
     from threadpoolctl import threadpool_limits
 
     rng = ctx.shared("uc-k-means")
-    rows = np.concatenate([batch.rows.numpy() for batch in data.batches(_READ)])
-    if len(rows) > _CLUSTERED:
-        data = data.take(sorted(rng.choice(rows, _CLUSTERED, replace=False).tolist()))
+    if len(data) > _CLUSTERED:
+        data = data.take(sorted(rng.choice(data.numbers(), _CLUSTERED, replace=False).tolist()))
     features = np.concatenate([seen.cpu().numpy() for _, seen in _looks(net, data, ctx)])
     with threadpool_limits(1):  # several threads add up in the order in which they end
         means = KMeans(clusters, n_init=10, random_state=int(rng.integers(2**31))).fit(features)

@@ -26,7 +26,8 @@ and its noise is resized back (bilinear), and averaged over channels. Labels are
 3. In a pseudo-step BatchNorm goes by the batch, the noisy and the clean one each by its own, and
    its running statistics stay as they were.
 4. The generator's layers are normalised image by image, so that it does the same alone, in company,
-   in fit and in crafting. It adds what each level saw on the way down, where a U-Net joins it.
+   in fit and in crafting. It adds what each level saw on the way down, where a U-Net joins it, and
+   has one convolution a level, the way down with a stride, where theirs has two and pools.
 5. A theta is not recorded: xi takes its step just before theta takes its own, which is the same.
 6. Images are clipped to [0,1] while the classifier learns, as they are when released. linf:8 is
    0.0314; theirs is 0.032.
@@ -124,7 +125,7 @@ class DeepConfuse(BilevelMethod):
     inner_epochs: int = 20
     generator_lr: float = 1e-4
     generator_width: int = 64
-    generator_depth: int = 4
+    generator_depth: int = 3
 
     paper: ClassVar[str] = (
         "Learning to Confuse: Generating Training Time Adversarial Data with Auto-Encoder, "

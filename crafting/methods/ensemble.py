@@ -36,7 +36,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from crafting.batch import Batch, Split
+from crafting.batch import Batch, ShownSplit, Split
 from crafting.budget import L2, Budget, Linf, Sum
 from crafting.descent import Walk, demand_reach, mean_direction
 from crafting.method import Context, Crafter, Method, State
@@ -98,8 +98,8 @@ class ConventionalEnsemble(Method):
         return {"ensemble": self.members, "training": training}
 
     def fit(self, data: Split, ctx: Context) -> State:
-        """Every net and its class centres, equal on every rank. A net depends on its name and its
-        seed, not on which others there are."""
+        """Every net and its class centres, equal on every rank. A net, and the orders in which it
+        meets the rows, depend on its name and its seed, not on which others there are."""
         state: State = {}
         for k, (name, seed) in enumerate(self.members):
             weights = self._trained(name, seed, data, replace(ctx, progress=self._told(k, ctx)))
@@ -129,7 +129,9 @@ class ConventionalEnsemble(Method):
         recipe = named_recipe(self.surrogate_recipe, name, self.surrogate_epochs)
         recipe = for_share(recipe, ctx)
         stream = f"ensemble-{name}-{seed}"
-        (weights,) = trained(name, recipe, data, ctx, kept_at=[recipe.epochs], stream=stream)
+        orders = int(ctx.shared(f"{stream}-orders").integers(2**31))
+        own = ShownSplit(data, first_epoch=orders)
+        (weights,) = trained(name, recipe, own, ctx, kept_at=[recipe.epochs], stream=stream)
         return weights
 
     def _told(self, k: int, ctx: Context) -> Callable[[int, int], None]:

@@ -9,11 +9,12 @@ by rounds of M steps of SGD on theta and then T signed steps on every d, until t
 x + d is below lambda.
 
     em          each image has its own d; round after round it is refreshed from where it was
-    em-class    a class has one d, the mean of what its images make of it by T steps, clipped
+    em-class    a class has one d; batch after batch it becomes the mean of what T steps make of it
+                on the class's images there, clipped
 
-A row that em's fit never saw, whose noise is not on this machine, or whose image has not the size
-and channels with which fit saw it, gets T steps from 0 against the surrogate as the last round left
-it. While fit runs it needs room for two noises of every row, a byte for each number.
+A row that em's fit never saw, or whose noise is not on this machine, gets T steps from 0 against
+the surrogate as the last round left it. While fit runs it needs room for two noises of every row, a
+byte for each number.
 
 **Departures** from the paper and its code:
 
@@ -24,11 +25,13 @@ it. While fit runs it needs room for two noises of every row, a byte for each nu
    set) in batches of nearly one size; an order's remainder is spread over its rounds.
 4. Every row is refreshed in every round, whatever the batch size.
 5. There are at most `rounds` rounds; the code goes on until the error is small enough.
-6. em-class applies its noise to images of another size by resizing the noise (bilinear), to one
-   channel by its mean over channels. Its noise is learnt from `data_share` of the rows.
-7. A class of which em-class looked at no row gets random noise, even within the budget; the code
+6. Noise is as large as the images that nets see. For images of another size it is resized
+   (bilinear), for one channel it is the mean over channels.
+7. em-class goes by batches of 125 rows (the code's are of 512), of `data_share` of the rows, drawn
+   evenly (in the code by class).
+8. A class of which em-class looked at no row gets random noise, even within the budget; the code
    leaves its images as they are.
-8. `quick` has a small net and steps of 1.6 levels: em T = 10 in at most 12 rounds; em-class T = 1
+9. `quick` has a small net and steps of 1.6 levels: em T = 10 in at most 12 rounds; em-class T = 1
    in at most 30, learnt from all rows.
 
 **Expected** of `paper`, ResNet-18 on CIFAR-10 at linf:8: 19.9 % test accuracy (as run by Fowl et
@@ -57,7 +60,7 @@ from crafting.descent import Walk, image_gradient
 from crafting.method import Context, Crafter, State
 from crafting.methods.random_noise import ClassNoise
 from crafting.nets import Net, for_crafting
-from crafting.noisebank import MOST_LEVELS, NoiseBank, NoiseWriter
+from crafting.noisebank import MOST_LEVELS, NoiseBank, NoiseWriter, fitted
 from crafting.registry import register
 from crafting.surrogate import over_ranks
 from crafting.training import Hooks, predict
@@ -122,15 +125,15 @@ class ErrorMinimising(BilevelMethod):
 
     def play(self, turn: Turn, data: Split, ctx: Context) -> bool:
         """M steps on the surrogate and T on the noise of every row; over where that is enough."""
-        data = self._looked_at(data, ctx)
+        looked_at = self._looked_at(data, ctx)
         shown = self._added(turn.before, ctx)
-        for part, order in self._parts(data, turn.number, ctx):
+        for part, order in self._parts(self._learnt(data, looked_at), turn.number, ctx):
             hooks = Hooks(step=clipped(_LONGEST_GRADIENT))
             self.train(turn, 0, ShownSplit(part, shown, order), hooks, ctx, self.lr)
         net = for_crafting(turn.nets[0], ctx.device)
-        self._refresh(net, data, turn, ctx)
+        self._refresh(net, looked_at, turn, ctx)
         meet(ctx)
-        refreshed = ShownSplit(data, self._added(turn.after, ctx))
+        refreshed = ShownSplit(looked_at, self._added(turn.after, ctx))
         predicted, labels = predict(net, refreshed, ctx.device)
         return bool((predicted != labels).float().mean() < self.stop_error)
 
@@ -188,9 +191,12 @@ class ErrorMinimising(BilevelMethod):
     def _looked_at(self, data: Split, ctx: Context) -> Split:
         if self.data_share == 1:
             return data
-        rows = _rows(data)
-        count = max(1, round(len(rows) * self.data_share))
-        return data.take(ctx.shared("em-share").permutation(rows)[:count].tolist())
+        count = max(1, round(len(data) * self.data_share))
+        return data.take(ctx.shared("em-share").permutation(data.numbers())[:count].tolist())
+
+    def _learnt(self, data: Split, looked_at: Split) -> Split:
+        """What the surrogate trains on: the rows that have noise."""
+        return looked_at
 
     def _parts(self, data: Split, number: int, ctx: Context) -> list[tuple[Split, int]]:
         """What a round trains on: as nearly M batches as equal parts of a shuffle, or whole
@@ -200,7 +206,7 @@ class ErrorMinimising(BilevelMethod):
         if parts == 1:
             return [(data, number * epochs + epoch) for epoch in range(epochs)]
         shuffle, part = divmod(number, parts)
-        order = ctx.shared(f"em-shuffle-{shuffle}").permutation(_rows(data))
+        order = ctx.shared(f"em-shuffle-{shuffle}").permutation(data.numbers())
         return [(data.take(np.array_split(order, parts)[part].tolist()), number)]
 
 
@@ -227,44 +233,45 @@ class ClassWise(ErrorMinimising):
 
         def craft(batch: Batch) -> Tensor:
             x, labels = batch.x.to(ctx.device), batch.labels().to(ctx.device)
-            crafted = x + _fitting(noise[labels], x)
+            crafted = x + fitted(noise[labels], x.shape[1:])
             return torch.maximum(crafted, x) if self.onesided else crafted
 
         return craft
 
     def _added(self, folder: Path, ctx: Context) -> Callable[[Batch], Batch]:
-        path = folder / _CLASS_FILE
-        noise = load_file(path)[_CLASSES] if path.exists() else None
+        noise = self._noise(folder)
+        return (lambda batch: batch) if noise is None else _class_noise(noise)
 
-        def add(batch: Batch) -> Batch:
-            if noise is None:
-                return batch
-            labels = batch.labels()
-            return replace(batch, x=(batch.x + noise.to(labels.device)[labels]).clamp(0, 1))
-
-        return add
+    def _learnt(self, data: Split, looked_at: Split) -> Split:
+        """All rows: each has its class's noise."""
+        return data
 
     def _refresh(self, net: Net, data: Split, turn: Turn, ctx: Context) -> None:
-        """Each class has the clipped mean of what T steps make of its noise on its images."""
-        add = self._added(turn.before, ctx)
-        counts = torch.zeros(ctx.num_classes, device=ctx.device, dtype=torch.float64)
-        totals: Tensor | None = None
+        """Batch after batch, each class in it has the clipped mean of what T steps make of its
+        noise on its images."""
+        noise = self._noise(turn.before)
+        seen = torch.zeros(ctx.num_classes, dtype=torch.bool)
         for batch in data.batches(_BATCH):
-            if totals is None:
-                shape = (ctx.num_classes, *batch.x.shape[1:])
-                totals = torch.zeros(shape, device=ctx.device, dtype=torch.float64)
+            if noise is None:
+                noise = torch.zeros(ctx.num_classes, *batch.x.shape[1:])
             part = _part(batch, slice(ctx.rank, None, ctx.world)).to(ctx.device)
             members = F.one_hot(part.labels(), ctx.num_classes).double()
-            counts += members.sum(0)
-            totals += torch.einsum(
-                "bk,bchw->kchw", members, self._refreshed(net, part, add).double()
-            )
-        assert totals is not None, "a split without rows"
-        totals, counts = over_ranks(totals, ctx), over_ranks(counts, ctx).view(-1, 1, 1, 1)
-        means = self.budget.nearest((totals / counts.clamp_min(1)).float()).cpu()
+            deltas = self._refreshed(net, part, _class_noise(noise)).double()
+            total = over_ranks(torch.einsum("bk,bchw->kchw", members, deltas), ctx)
+            count = over_ranks(members.sum(0), ctx).cpu()
+            mean = total.cpu() / _on_images(count.clamp_min(1))
+            there = count > 0
+            noise = torch.where(_on_images(there), self.budget.nearest(mean.float()), noise)
+            seen |= there
+        assert noise is not None, "a split without rows"
         if turn.writes:
-            noise = torch.where(counts.cpu() > 0, means, self._drawn(means.shape, ctx))
+            noise = torch.where(_on_images(seen), noise, self._drawn(noise.shape, ctx))
             save_file({_CLASSES: noise.contiguous()}, turn.after / _CLASS_FILE)
+
+    def _noise(self, folder: Path) -> Tensor | None:
+        """(K,C,H,W): what a round left in `folder`; nothing before the first."""
+        path = folder / _CLASS_FILE
+        return load_file(path)[_CLASSES] if path.exists() else None
 
     def _drawn(self, shape: torch.Size, ctx: Context) -> Tensor:
         """Random noise (K,C,H,W) float32, even within the budget, the same in every round."""
@@ -280,9 +287,19 @@ def _part(batch: Batch, rows: slice) -> Batch:
     return Batch(batch.rows[rows], batch.x[rows], batch.labels()[rows])
 
 
-def _rows(data: Split) -> np.ndarray:
-    """(N,) int64: the row numbers of the split."""
-    return np.concatenate([batch.rows.numpy() for batch in data.batches(_BATCH)])
+def _class_noise(noise: Tensor) -> Callable[[Batch], Batch]:
+    """What adds to each image the noise (K,C,H,W) of its class."""
+
+    def add(batch: Batch) -> Batch:
+        labels = batch.labels()
+        return replace(batch, x=(batch.x + noise.to(labels.device)[labels]).clamp(0, 1))
+
+    return add
+
+
+def _on_images(of_classes: Tensor) -> Tensor:
+    """(K,1,1,1) of (K,)."""
+    return of_classes.view(-1, 1, 1, 1)
 
 
 def _digests(batch: Batch, ctx: Context) -> list[bytes]:
@@ -298,24 +315,15 @@ def _kept(bank: NoiseBank | None, batch: Batch, ctx: Context) -> tuple[Tensor, T
     return noise.to(batch.x.device), known.to(batch.x.device)
 
 
-def _fitting(noise: Tensor, x: Tensor) -> Tensor:
-    """Noises (B,c,h,w) with the channels and the size of the images x."""
-    if x.shape[1] < noise.shape[1]:
-        noise = noise.mean(1, keepdim=True)
-    if x.shape[2:] != noise.shape[2:]:
-        noise = F.interpolate(noise, x.shape[2:], mode="bilinear", align_corners=False)
-    return noise.expand_as(x)
-
-
 _QUICK: dict[str, Any] = {"surrogate": "vgg-w16", "batch_size": 125, "step_levels": 1.6}
 
 register(
     "em",
-    paper=ErrorMinimising(),
+    paper=ErrorMinimising(batch_size=512),
     quick=ErrorMinimising(rounds=12, steps=10, **_QUICK),
 )
 register(
     "em-class",
-    paper=ClassWise(),
+    paper=ClassWise(batch_size=512),
     quick=ClassWise(rounds=30, data_share=1.0, **_QUICK),
 )

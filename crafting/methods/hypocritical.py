@@ -12,8 +12,7 @@ end up less robust. The gate of a release looks at plain accuracy, which it hard
 
 **Departures** from the reference code:
 
-1. Shifts and mirrorings are fresh for each image, up to an eighth of it and bilinear, and keyed by
-   the image and a secret seed.
+1. Shifts and mirrorings are keyed by the image and a secret seed.
 2. Steps are in grey levels (0.8 of 255 is a tenth of linf:8), also where the budget is another.
 3. The learning rate falls towards the end of the net's 10 epochs; the code's stays the same.
 4. `quick` trains a small net for 20 epochs against 3 steps, and crafts by 50 steps of one level.

@@ -7,14 +7,14 @@ With t a random crop and mirroring, E the budget, a < E the adversary's radius a
 
     noise        d = argmin_{|d| <= E}  E_t CE(f_theta(t(x + d)), y)             no adversary inside
     surrogate    min_theta  max_{|r| <= a} CE(f_theta(t(x + d) + r), y) + w DAR(x)
-    DAR          (1/K) sum_k (p_k(x) - 1/K)^2  of the clean image                          (Eq. 7)
+    DAR          (1/K) sum_k (p_k(t(x)) - 1/K)^2  of the clean image                       (Eq. 7)
 
 in the loop of rem: every training step makes d for its batch, crafting makes it with the last net.
 
 **Departures** from the paper and its code:
 
 1. DAR is Eq. 7. The code, on CIFAR-10, takes the length of p - 1/K, which is not squared and not
-   divided by K and so weighs far more: `dar=code`.
+   divided by K and so weighs far more: `dar=code`. (On other sets it squares that length.)
 2. The clean images go through the net in eval mode; in training mode, as in the code, they would
    become part of BatchNorm's running statistics, which crafting uses.
 3. `second_surrogate` adds a net of another architecture: d lowers the sum of both losses, and each
@@ -37,7 +37,14 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from crafting.adversarial import in_eval_mode
-from crafting.methods.robust_error_minimising import QUICK, Draw, RobustNoise
+from crafting.methods.robust_error_minimising import (
+    QUICK,
+    Draw,
+    RobustNoise,
+    drawn_from_torch,
+    whole_pixels,
+)
+from crafting.moves import move
 from crafting.nets import Net
 from crafting.registry import register
 
@@ -81,9 +88,10 @@ class MinMaxMin(RobustNoise):
         return x
 
     def regulariser(self, net: Net, x: Tensor) -> Tensor:
-        """The weighted mean of DAR over the clean images."""
+        """The weighted mean of DAR over the clean images, moved as noisy ones are."""
+        moved = move(x, whole_pixels(drawn_from_torch(x)("clean", (3,)), x))
         with in_eval_mode(net):
-            logits = net(x)
+            logits = net(moved)
         return self.weight * availability(logits, self.dar).mean()
 
 

@@ -25,7 +25,8 @@ so that rows which fit never saw are treated like all others.
    rate falls to a tenth after 2/5 and 4/5 of them, and batches are of nearly equal size.
 4. Crops move by up to an eighth of the image, which is 4 pixels of 32, in whole pixels; the net is
    in eval mode while noise and adversaries are made.
-5. Images stay in [0,1] after the adversary, too.
+5. Noise is clipped at every step so that images stay in [0,1], as they do after the adversary; in
+   the code it may lead out of them while it is made.
 6. `quick` has a small net, few steps, one or two draws, and an adversary of 2 levels.
 
 **Expected** of `paper`, ResNet-18 on CIFAR-10 at linf:8 (a = 4): rem 22.9 % test accuracy, and
@@ -176,7 +177,7 @@ class RobustNoise(BilevelMethod):
         draw = drawn_from_torch(x)
         # Folding anew at each step costs less than one of its many passes saves.
         frozen = [for_crafting(net, x.device) for net in nets]
-        noisy = self.minimised(frozen, x, y, draw)
+        noisy = self.minimised(frozen, x, y, draw).mul(255).round().div(255)  # as it is released
         moved = move(noisy, whole_pixels(draw("moves", (3,)), x))
         return pgd(frozen[k], moved, y, ball=self.ball, steps=self.training_adversary_steps)
 

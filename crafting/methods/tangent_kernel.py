@@ -108,9 +108,8 @@ class TangentKernel(Method):
 
     def fit(self, data: Split, ctx: Context) -> State:
         """The validation rows: a draw from the split, equal on every rank."""
-        rows = torch.cat([batch.rows for batch in data.batches(_READ)]).numpy()
-        count = min(self.validation, max(1, len(rows) // 2))
-        chosen = ctx.shared("ntga-validation").choice(rows, count, replace=False)
+        count = min(self.validation, max(1, len(data) // 2))
+        chosen = ctx.shared("ntga-validation").choice(data.numbers(), count, replace=False)
         batches = list(data.take(sorted(chosen.tolist())).batches(_READ))
         images = [resize(batch.x, ctx.net_size).expand(-1, 3, -1, -1) for batch in batches]
         numbers = torch.cat([batch.rows for batch in batches])

@@ -25,7 +25,8 @@ that were not there the paper interpolates the noise of two that were, d = a d_i
 3. CSD's s is differentiated too, as the equation has it; in the code it is constant
    (`spread=held`). The SimCLR and SimSiam runs of the code leave L_CL out of d's objective:
    `contrast=0` does so, and then no net is trained at all.
-4. Of the paper's SimCLR, MoCo and SimSiam here is SimCLR (crafting/contrastive.py).
+4. Of the paper's SimCLR, MoCo and SimSiam here is SimCLR (crafting/contrastive.py), with crops of
+   at least 20 % of the area (8 % in the code) and a projection head without BatchNorm.
 5. Noise is learnt at net size and stretched to each image; images of one channel get its mean over
    colours.
 6. `quick` is that: contrast=0 and spread=held, in fewer epochs, steps of two levels and smaller

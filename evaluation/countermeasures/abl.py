@@ -18,6 +18,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -126,6 +127,9 @@ class _Isolating:
         if epoch is not None and epoch >= self._turn:
             self.isolate()
         return self._present.batches(size, epoch)
+
+    def numbers(self) -> np.ndarray:
+        return self._present.numbers()
 
     def take(self, rows: Sequence[int]) -> Split:
         return self._present.take(rows)

@@ -7,7 +7,7 @@ from potency_claims import claim
 
 from benchmarks.methods_page import DOCS, _label_heights, draw, page
 from benchmarks.potency_results import load, together
-from benchmarks.potency_work import PROTOCOL
+from benchmarks.potency_work import CHANGED, PROTOCOL
 from benchmarks.published import PUBLISHED
 from crafting.registry import methods, registration
 
@@ -62,7 +62,7 @@ def test_the_best_protection_comes_first_by_the_victim_that_learns_most() -> Non
     assert cells[3:8] == ["20.0 / 40.0", "12.0 / 32.0", "60.5", "-", "-"]
     assert cells[8:] == ["15", "30.0", "10.0", "31.2", "4.7 (X, X, X)"]
     assert "which learn 67.0 / 67.0 % from the clean rows; means of up to 2 seeds" in text
-    assert "2 cores of a processor. Of an earlier state of this benchmark" in text
+    assert "2 cores of a processor. Of an earlier state of this program" in text
     assert "](methods.png)" in text
 
 
@@ -74,10 +74,12 @@ def test_what_cannot_be_compared_stands_apart() -> None:
         claim("sep", (0.1, 0.1)),
         claim("sep", (0.1, 0.1), protocol=PROTOCOL),
         claim("sep", (0.1, 0.1), measured_on={"gpus": ["a GPU"]}),
+        claim("rem", (0.1, 0.1), protocol=CHANGED["rem"]),
+        claim("rem", (0.1, 0.1), protocol=PROTOCOL),
     ]
     for trial in (trial for seed in claims[3].seeds for trial in seed["trials"]):
         trial["epochs"] = 1
-    assert [len(group) for group in together(claims)] == [2, 1, 1, 1, 1]
+    assert [len(group) for group in together(claims)] == [2, 2, 1, 1, 1, 1]
     assert "50,000 rows of cifar10" in page(claims)
 
 

@@ -211,6 +211,17 @@ def test_work_of_another_protocol_torch_or_device_is_not_taken_for_this(
     assert seen == results()
 
 
+def test_work_on_a_method_that_changed_is_not_taken_for_this(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = _setting(source)
+    budgets = {"tap": "linf:8", "sep": "linf:8", "tap+ops": "linf:8+l0:1"}
+    made = [setting.protections(potency_work.Variant(*of))[0] for of in budgets.items()]
+    before = [of.fit_key for of in made]
+    monkeypatch.setitem(potency_work.CHANGED, "tap", potency_work.PROTOCOL + 7)
+    assert [of.fit_key in before for of in made] == [False, True, False]
+
+
 def test_each_training_meets_the_rows_in_an_order_of_its_own(
     source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

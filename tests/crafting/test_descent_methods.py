@@ -12,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crafting.batch import Batch, PixelSplit
+from crafting.batch import Batch, PixelSplit, Split
 from crafting.budget import L2, parse
 from crafting.descent import image_gradient
 from crafting.method import Context, State
+from crafting.methods import ensemble
 from crafting.methods.tensorclog import _shortest
 from crafting.moves import move
 from crafting.nets import Net, build
@@ -23,6 +24,7 @@ from crafting.registry import configure, methods
 from crafting.runner import protect
 from crafting.surrogate import CENTRES, inside
 from crafting.tangent import mean_gradient, norm
+from crafting.training import Recipe
 
 EPS = 8 / 255
 SMALL: dict[str, Any] = {
@@ -202,6 +204,21 @@ def test_an_ensembles_nets_are_trained_independently(
     assert not torch.equal(both["net-00/head.weight"], both["net-02/head.weight"])
 
 
+def test_an_ensembles_nets_meet_the_rows_in_orders_of_their_own(
+    split: PixelSplit, ctx: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders: list[list[int]] = []
+    own = ensemble.trained
+
+    def noted(name: str, recipe: Recipe, data: Split, *rest: Any, **more: Any) -> list[State]:
+        orders.append([int(row) for batch in data.batches(16, 0) for row in batch.rows])
+        return own(name, recipe, data, *rest, **more)
+
+    monkeypatch.setattr(ensemble, "trained", noted)
+    _method("ensemble", surrogate_epochs=1, seeds=2).fit(split, ctx)
+    assert len({tuple(order) for order in orders}) == len(orders) == 4
+
+
 def test_an_ensemble_trains_on_a_share_for_as_many_steps(split: PixelSplit, ctx: Context) -> None:
     told: list[tuple[int, int]] = []
     share = replace(ctx, fit_share=0.5, progress=lambda *at: told.append(at))
@@ -327,6 +344,16 @@ def test_within_l2_pixels_stay_in_the_ball_and_the_advice_is_right(
     lengths = (pixels.double() / 255 - batch.x.double()).flatten(1).norm(dim=1)
     assert (lengths <= 1).all()
     assert (lengths > 0.5).all()
+
+
+@pytest.mark.parametrize("name", ["sep", "alignment-online"])
+@pytest.mark.parametrize("steps", [1, 3, 9])
+def test_the_advice_for_few_steps_can_be_followed(name: str, steps: int) -> None:
+    with pytest.raises(ValueError, match="step_levels=") as refused:
+        _method(name, budget=L2(1.0), steps=steps, step_levels=1.0)
+    advised = re.search(r"step_levels=(\d+)", str(refused.value))
+    assert advised is not None
+    _method(name, budget=L2(1.0), steps=steps, step_levels=float(advised[1]))
 
 
 @pytest.mark.parametrize("name", ["sep", "sep-fa", "ensemble", "hypo"])

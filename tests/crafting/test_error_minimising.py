@@ -180,11 +180,17 @@ def test_a_row_number_alone_is_no_acquaintance(
     assert torch.equal(method.crafter(state, later)(batch), frozen)
 
 
-def test_images_of_another_size_are_strangers(split: PixelSplit, kept: Context) -> None:
+def test_rows_whose_images_are_larger_than_nets_see_them_get_their_noise_enlarged(
+    split: PixelSplit, kept: Context
+) -> None:
     method = tiny("em")
     crafter = method.crafter(method.fit(split, kept), kept)
-    x = torch.rand(4, 3, 20, 20)
-    assert crafter(Batch(torch.arange(4), x, torch.zeros(4, dtype=torch.int64))).shape == x.shape
+    x = torch.full((4, 3, 20, 24), 0.5)
+    crafted = crafter(Batch(torch.arange(4), x, torch.zeros(4, dtype=torch.int64)))
+    noise = banked(method.last_round(kept), split, kept)[:4]
+    enlarged = F.interpolate(noise, (20, 24), mode="bilinear", align_corners=False)
+    assert noise.any()
+    assert torch.allclose(crafted - x, enlarged, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["em", "em-class"])
@@ -228,6 +234,46 @@ def test_a_class_has_the_mean_of_its_images_steps(
     expected = torch.stack([stepped[y == k].mean(0) for k in range(3)])
     agree = torch.isclose(noise, expected, atol=1e-6)
     assert agree.float().mean() > 0.99  # folding turns the signs of a few tiny gradients
+
+
+def test_class_noise_goes_on_from_batch_to_batch(
+    split: PixelSplit, ctx: Context, net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A class's noise after two batches is what the second makes of that after the first."""
+    method = tiny("em-class", steps=1, step_levels=1.6)
+
+    def after(rows: range, before: Path, name: str) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        turn = Turn(1, [], [], before, folder, True)
+        method._refresh(net, split.take(rows), turn, ctx)
+        return folder
+
+    monkeypatch.setattr(error_minimising, "_BATCH", 24)
+    empty = tmp_path / "empty"
+    both = after(range(48), empty, "both")
+    second = after(range(24, 48), after(range(24), empty, "first"), "second")
+    noise, expected = method._noise(both), method._noise(second)
+    assert noise is not None
+    assert expected is not None
+    assert torch.equal(noise, expected)
+    assert (noise * 255).abs().max() > 1.7  # more than one step
+
+
+def test_class_noise_is_learnt_from_a_share_and_the_surrogate_from_all(
+    split: PixelSplit, ctx: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, looked_at = trainings(monkeypatch), []
+    refreshed = error_minimising.ClassWise._refreshed
+
+    def noted(self: Any, net: Net, batch: Batch, add: Callable[[Batch], Batch]) -> Tensor:
+        looked_at.extend(batch.rows.tolist())
+        return refreshed(self, net, batch, add)
+
+    monkeypatch.setattr(error_minimising.ClassWise, "_refreshed", noted)
+    tiny("em-class", rounds=2, round_steps=2, batch_size=12, data_share=0.25).fit(split, ctx)
+    assert len(set(looked_at)) == 12
+    assert {row for each in seen for row in each.rows} == set(range(48))
 
 
 def test_class_noise_stays_in_its_budget_and_serves_strangers(

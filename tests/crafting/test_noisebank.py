@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from crafting.noisebank import NoiseBank, NoiseWriter
@@ -48,11 +49,23 @@ def test_it_is_one_file_of_one_byte_a_number(bank: NoiseBank, tmp_path: Path) ->
     assert size == 2 * sum(torch.Size(shape).numel() for shape in SHAPES)
 
 
-def test_strangers_and_other_shapes_are_not_known(bank: NoiseBank) -> None:
-    digests = [digest(0), digest(99), digest(2)]
-    noise, known = bank.noise(digests, SHAPES[0])
-    assert known.tolist() == [True, False, False]
-    assert not noise[1:].any()
+def test_strangers_are_not_known(bank: NoiseBank) -> None:
+    noise, known = bank.noise([digest(0), digest(99)], SHAPES[0])
+    assert known.tolist() == [True, False]
+    assert not noise[1].any()
+
+
+def test_a_noise_is_fitted_to_an_image_of_another_size_or_channels(bank: NoiseBank) -> None:
+    """Rows 4 and 0 have 7x3 and 4x5 pixels in three channels, row 2 has 2x2 in one."""
+    wide, known = bank.noise([digest(4), digest(0)], (3, 14, 6))
+    assert known.all()
+    there = levels(4, SHAPES[2]) / 255
+    expected = F.interpolate(there[None], (14, 6), mode="bilinear", align_corners=False)[0]
+    assert torch.allclose(wide[0], expected)
+    grey, _ = bank.noise([digest(0)], (1, 4, 5))
+    assert torch.allclose(grey[0, 0], levels(0, SHAPES[0]).mean(0) / 255)
+    colour, _ = bank.noise([digest(2)], (3, 2, 2))
+    assert all(torch.equal(channel, levels(2, SHAPES[1])[0] / 255) for channel in colour[0])
 
 
 def test_equal_rows_share_the_first_noise(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from crafting.bilevel import BilevelMethod
 from crafting.budget import Linf
 from crafting.descent import image_gradient
 from crafting.method import Context
-from crafting.methods import robust_error_minimising
+from crafting.methods import min_max_min, robust_error_minimising
 from crafting.methods.min_max_min import MinMaxMin, availability
 from crafting.methods.robust_error_minimising import (
     RobustErrorMinimising,
@@ -110,7 +110,7 @@ def test_the_surrogate_learns_from_noisy_images_at_their_worst(
 
     monkeypatch.setattr(type(method), "minimised", noted)
     worst = method._worst([net], 0, batch.x, y)
-    levels = (worst - noisy[0]) * 255
+    levels = (worst - noisy[0].mul(255).round() / 255) * 255
     assert 1.9 < levels.abs().max() <= 2.001
     assert 7.9 < (noisy[0] - batch.x).mul(255).abs().max() <= 8.001
     assert losses(net, noisy[0], y).mean() < losses(net, worst, y).mean()
@@ -118,6 +118,15 @@ def test_the_surrogate_learns_from_noisy_images_at_their_worst(
     monkeypatch.setattr(type(method), "regulariser", lambda self, net, x: x.new_zeros(()))
     loss = method._training_loss([net], 0)(net, batch.x, y)
     assert torch.equal(loss, F.cross_entropy(net(worst), y))
+
+
+def test_the_surrogate_meets_noise_in_whole_levels(
+    net: Net, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(robust_error_minimising, "pgd", lambda net, x, y, **rest: x)
+    monkeypatch.setattr(robust_error_minimising, "move", lambda x, moves: x)
+    levels = tiny("rem", step_levels=0.7)._worst([net], 0, batch.x, batch.labels()) * 255
+    assert torch.allclose(levels, levels.round(), atol=1e-3)
 
 
 def test_noisy_images_are_moved_before_their_adversary_comes(
@@ -214,15 +223,20 @@ def test_availability_is_its_formula() -> None:
     assert code.tolist() == pytest.approx([math.sqrt(square), 0.0], abs=1e-5)
 
 
-def test_the_regulariser_evens_clean_images_out_and_leaves_statistics_alone(
+def test_the_regulariser_evens_moved_clean_images_out_and_leaves_statistics_alone(
     batch: Batch, net: Net
 ) -> None:
     plain = build("vgg-w16", 3, 16, seed=0).train()
     statistics = {name: value.clone() for name, value in plain.named_buffers()}
     method: MinMaxMin = tiny("min-max-min", weight=3.0)
-    found = method.regulariser(plain, batch.x)
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        found = method.regulariser(plain, batch.x)
+        torch.manual_seed(4)
+        moved = move(batch.x, whole_pixels(2 * torch.rand(12, 3) - 1, batch.x))
     with torch.no_grad():
-        expected = 3 * availability(plain.eval()(batch.x)).mean()
+        expected = 3 * availability(plain.eval()(moved)).mean()
+    assert not torch.equal(moved, batch.x)
     assert torch.isclose(found.detach(), expected)
     found.backward()  # type: ignore[no-untyped-call]
     assert plain.head.weight.grad is not None
@@ -230,7 +244,10 @@ def test_the_regulariser_evens_clean_images_out_and_leaves_statistics_alone(
     assert all(torch.equal(statistics[n], value) for n, value in plain.named_buffers())
 
 
-def test_dar_is_part_of_what_the_surrogate_descends(batch: Batch) -> None:
+def test_dar_is_part_of_what_the_surrogate_descends(
+    batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(min_max_min, "move", lambda x, moves: x)
     found = []
     for weight in (0.0, 2.0):
         net = build("vgg-w16", 3, 16, seed=0)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from crafting.batch import Batch, DeviceSplit, PixelSplit, Split, read_on
+from crafting.batch import Batch, DeviceSplit, PixelSplit, ShownSplit, Split, read_on
 from crafting.nets import Net, build
 from crafting.training import (
     EpochStats,
@@ -253,6 +253,9 @@ class Floats:
             x = torch.from_numpy(self.split.pixels[at].astype(np.float32) / np.float32(255))
             yield Batch(batch.rows, x, batch.y)
 
+    def numbers(self) -> np.ndarray:
+        return self.split.numbers()
+
     def take(self, rows: Sequence[int]) -> Floats:
         return Floats(self.split.take(rows))
 
@@ -325,6 +328,19 @@ def test_on_cpu_the_array_is_read_as_it_is(split: PixelSplit) -> None:
     other = Floats(split)
     assert read_on(ELSEWHERE, other) is other
     assert isinstance(read_on(ELSEWHERE, split), DeviceSplit)
+
+
+def test_what_is_shown_otherwise_is_so_elsewhere(split: PixelSplit) -> None:
+    seen: list[torch.device] = []
+
+    def shown(batch: Batch) -> Batch:
+        seen.append(batch.x.device)
+        return batch
+
+    there = read_on(ELSEWHERE, ShownSplit(split, shown, first_epoch=3))
+    rows = [batch.rows.tolist() for batch in there.batches(16, 0)]
+    assert rows == [batch.rows.tolist() for batch in split.batches(16, 3)]
+    assert set(seen) == {ELSEWHERE}
 
 
 def test_unlabelled_rows_stay_unlabelled_elsewhere(split: PixelSplit) -> None:
