@@ -161,7 +161,7 @@ def _confusion(report: Mapping[str, Any], found: Results) -> dict[str, Any] | No
     matrix = confusion_matrix(training["confusion"], report["class_names"])
     return {
         "about": _about_confusion(worst, training, matrix.is_small),
-        "shift": _shift(training["dominant_shift"], training["final"]),
+        "shift": _about_mistakes(training, matrix.names),
         "matrix": matrix,
         "mistakes": [] if matrix.is_small else mistakes(matrix),
     }
@@ -177,9 +177,17 @@ def _about_confusion(worst: Summary, training: Mapping[str, Any], is_small: bool
     )
 
 
-def _shift(shift: Mapping[str, Any], final: float) -> str:
+def _about_mistakes(training: Mapping[str, Any], names: Sequence[str]) -> str:
+    """The one kind of mistake that stands out, if there is any."""
+    shift, final = training["dominant_shift"], training["final"]
+    taken = [sum(column) for column in zip(*training["confusion"], strict=True)]
     if not shift["share"]:
         return "It made no mistake."
+    if 2 * max(taken) > sum(taken):
+        favourite = names[taken.index(max(taken))]
+        return f"It took {percent(max(taken) / sum(taken))} of all test images for {favourite}."
+    if shift["share"] * (len(names) - 1) < 2 * (1 - final):  # twice what an even spread gives each
+        return "No one kind of mistake stands out."
     many = shift["classes"]
     return (
         f"Its commonest mistake is a shift by {many} class{'' if many == 1 else 'es'}: "

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 from page_reader import read
 from paged import full, page, png
 from report_values import CLASSES, of, report, training
 
 from cards.page import render_report
+from evaluation.scoring import dominant_shift
 
 
 def test_each_bar_is_as_long_as_its_figure() -> None:
@@ -73,6 +75,26 @@ def test_the_confusion_of_the_victim_in_the_verdict_is_named_by_class() -> None:
     assert found.all("table")[0].rows[0][1:] == list(CLASSES)
     assert found.all("table")[0].rows[3] == ["bird", "0", "0", "25", *"0000", "75", "0", "0"]
     assert "a shift by 5 classes" in found.text
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ([[0, 100, 0]] * 3, "It took 100.0 % of all test images for b."),
+        ([[40, 30, 30]] * 3, "No one kind of mistake stands out."),
+        ([[40, 60, 0], [0, 40, 60], [60, 0, 40]], "a shift by 1 class: 60.0 %"),
+        ([[100, 0, 0], [0, 100, 0], [0, 0, 100]], "It made no mistake."),
+    ],
+)
+def test_a_kind_of_mistake_is_told_only_where_it_stands_out(
+    counts: list[list[int]], said: str
+) -> None:
+    right = sum(counts[k][k] for k in range(3)) / 300
+    classes, share = dominant_shift(np.array(counts))
+    shift = {"classes": classes, "share": share}
+    one = training("vgg-w16", "none", 0, "protected", right, confusion=counts, dominant_shift=shift)
+    values = of([(one, None)]) | {"class_names": list("abc")}
+    assert said in page(values).by_id("confusion").text
 
 
 def luminance(colour: Sequence[float]) -> float:
