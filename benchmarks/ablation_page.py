@@ -75,7 +75,7 @@ def taken_for(confusion: Sequence[Sequence[int]], pairs: Mapping[int, int]) -> f
 
 def _tables(study: Study, claims: Sequence[Claim]) -> str:
     """One for each set of rows and each group of victims, in the order of the study's rows."""
-    tables = []
+    tables, missing = [], []
     for scale in get_args(Preset):
         rows = [*study.rows[scale], *study.gone]
         order = {(row.method, row.settings): at for at, row in enumerate(rows)}
@@ -84,7 +84,19 @@ def _tables(study: Study, claims: Sequence[Claim]) -> str:
             inside = sorted(group, key=lambda claim: order[claim.written])
             lines = [_line(claim, gone=Row(*claim.written) in study.gone) for claim in inside]
             tables.append(circumstances(group) + markdown(_HEADER, lines))
-    return "\n".join(tables) if tables else "Not measured yet.\n"
+        missing += _missing(study, scale, found)
+    return "\n".join([*tables, *missing])
+
+
+def _missing(study: Study, scale: Preset, found: Sequence[Claim]) -> list[str]:
+    """A line that names the rows which no claim is about, if there are any."""
+    known = {claim.written for claim in found if claim.is_current}
+    missing = [row for row in study.rows[scale] if (row.method, row.settings) not in known]
+    if not missing:
+        return []
+    if len(missing) == len(study.rows[scale]):
+        return [f"Not measured yet with the `{scale}` preset.\n"]
+    return [f"Not measured yet with the `{scale}` preset: {', '.join(map(str, missing))}.\n"]
 
 
 def _line(claim: Claim, *, gone: bool) -> list[str]:

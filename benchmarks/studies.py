@@ -15,6 +15,10 @@ class Row:
     method: str
     settings: tuple[tuple[str, str], ...] = ()
 
+    def __str__(self) -> str:
+        """In Markdown."""
+        return f"`{' '.join([self.method, *(f'{name}={value}' for name, value in self.settings)])}`"
+
 
 @dataclass(frozen=True)
 class Study:
