@@ -42,6 +42,7 @@ the protected rows right.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -128,14 +129,17 @@ def num_start(height: int, width: int) -> int:
 
 def signals(filters: Tensor, start: Tensor, height: int, width: int) -> Tensor:
     """(B,C,H,W) float64: what the filters (B,C,3,3) make of the start values (B,C,num_start)."""
+    parts = list(_scans(filters, start, height, width))
+    return torch.cat(parts).view(*start.shape[:2], height, width)
+
+
+def _scans(filters: Tensor, start: Tensor, height: int, width: int) -> Iterator[Tensor]:
+    """The same signals (n,H,W) one after the other, as many at once as memory should hold."""
     coefficients = filters.reshape(-1, 9).double()
     first = start.reshape(-1, start.shape[-1]).double()
     some = max(1, _AT_ONCE // ((height + _CROP) * (width + _CROP)))
-    parts = [
-        _scan(coefficients[at : at + some], first[at : at + some], height, width)
-        for at in range(0, len(first), some)
-    ]
-    return torch.cat(parts).view(*start.shape[:2], height, width)
+    for at in range(0, len(first), some):
+        yield _scan(coefficients[at : at + some], first[at : at + some], height, width)
 
 
 def _scan(coefficients: Tensor, start: Tensor, height: int, width: int) -> Tensor:
@@ -174,15 +178,26 @@ def _steady(generator: np.random.Generator, count: int, sides: tuple[int, ...]) 
         filters = torch.from_numpy(drawn).view(-1, 3, 3)
         for side in sides:
             for _ in range(_TRIALS):
-                loudness = _trial(generator, filters[:, None], side).square().mean((1, 2, 3)).sqrt()
+                loudness = _loudness(generator, filters, side)
                 filters = filters[loudness <= _LOUDEST]  # false where it is not a number, too
         found.append(filters)
     return torch.cat(found)[:count]
 
 
+def _loudness(generator: np.random.Generator, filters: Tensor, side: int) -> Tensor:
+    """(n,): the root mean square of one signal of each filter (n,3,3)."""
+    start = _start(generator, filters[:, None], side)
+    parts = [each.square().mean((1, 2)) for each in _scans(filters, start, side, side)]
+    return torch.cat([start.new_zeros(0), *parts]).sqrt()
+
+
 def _trial(generator: np.random.Generator, filters: Tensor, side: int) -> Tensor:
-    start = generator.standard_normal((*filters.shape[:2], num_start(side, side)))
-    return signals(filters, torch.from_numpy(start), side, side)
+    return signals(filters, _start(generator, filters, side), side, side)
+
+
+def _start(generator: np.random.Generator, filters: Tensor, side: int) -> Tensor:
+    drawn = generator.standard_normal((*filters.shape[:2], num_start(side, side)))
+    return torch.from_numpy(drawn)
 
 
 def _different(generator: np.random.Generator, filters: Tensor, count: int) -> list[int]:

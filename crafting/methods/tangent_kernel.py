@@ -32,6 +32,8 @@ five fully connected layers (`fnn`); `activation` is ReLU or the error function.
    the gradient goes through the resizing.
 6. `quick` takes the authors' fully connected net, trained for as long as they found best for it:
    its kernel costs a hundredth.
+7. Convolutions have stride 2 for images of any size (3 in the code for ImageNet). The kernel's
+   memory grows with the pixels that nets see: it is meant for sizes of about 32.
 
 **Expected** of `paper`, ResNet-18 on CIFAR-10 at linf:8: 33.3 % test accuracy (cnn, t = 8; others
 report 16.3 and 22.8 %). `quick` hardly protects 5,000 rows of CIFAR-10 (one seed): vgg-w16 64.8 %,
