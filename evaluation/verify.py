@@ -76,12 +76,13 @@ def run(
     )
     predicted, labels = _answers(answers, test, device)
     counts = confusion(predicted, labels, test.num_classes)
+    train_accuracy = _train_accuracy(tried, answers, splits.train, device)
     return Outcome(
         spec=spec,
         curve=tuple(training.curve),
         final=accuracy(predicted, labels),
         renamed=renamed_accuracy(predicted, labels, test.num_classes),
-        train_accuracy=_train_accuracy(tried, answers, splits.train, device),
+        train_accuracy=train_accuracy,
         confusion=tuple(tuple(row) for row in counts.tolist()),
         train_rows=len(splits.train),
         test_rows=len(test),
@@ -89,6 +90,7 @@ def run(
         recipe=spec.recipe,
         seconds=training.seconds,
         owned_rows=0 if owned is None else len(owned),
+        diverged=answers.diverged,
     )
 
 
@@ -133,14 +135,29 @@ class _Folded(nn.Module):
         super().__init__()
         self.tried = tried
         self.predictor: Predictor = net
+        self._answers_are_finite = True
 
     def ask(self, predictor: Predictor) -> None:
         """From now on this predictor, a net or any function."""
         del self.predictor  # nothing but a net may take the place of one
         self.predictor = predictor
+        self._answers_are_finite = True
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the predictor that was last set has, or gave since, numbers that are not
+        finite: of these argmax makes class 0, so that no accuracy tells."""
+        own = (*self.parameters(), *self.buffers())
+        return not self._answers_are_finite or not all(map(_is_finite, own))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.tried.folded(self.predictor(x))
+        logits = self.tried.folded(self.predictor(x))
+        self._answers_are_finite &= _is_finite(logits)
+        return logits
+
+
+def _is_finite(numbers: Tensor) -> bool:
+    return bool(numbers.isfinite().all())
 
 
 class _Training:
