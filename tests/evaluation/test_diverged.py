@@ -43,9 +43,10 @@ def trained(countermeasure: str = "none", **changes: Any) -> Outcome:
 
 
 @pytest.mark.usefixtures("exploding")
-@pytest.mark.parametrize("name", ["none", "dpa", "knn"])
+@pytest.mark.parametrize("name", ["none", "dpa", "knn", "refit-head", "dfr", "simclr"])
 def test_a_training_that_explodes_has_diverged(name: str) -> None:
-    """Whether its epochs are scored, and even where its last answers are votes."""
+    """Whether its epochs are scored or not, where its last answers are votes, and where nothing can
+    be fitted to its features."""
     found = trained(name)
     assert found.diverged
     assert Outcome.from_json(json.loads(json.dumps(found.to_json(), allow_nan=False))) == found
