@@ -17,7 +17,11 @@ _FEW_EPOCHS = 10
 _STILL_MOVING = 0.05
 _ADDS = 0.02
 _NO_MORE_THAN_GUESSING = 0.05
-_SWAPS = ("renamed", "refit-head")
+_SWAPS = {
+    "renamed": "{0.it} had learnt the classes all the same",
+    "refit-head": "with a new last layer {0.its} features are of use",
+}
+"""What each shows where it brings a victim above the gate."""
 
 
 @dataclass(frozen=True)
@@ -167,14 +171,27 @@ def _renamed_above_gate(facts: Doubted) -> str | None:
 
 
 def _swapped_back(facts: Doubted) -> str | None:
-    above = [t for t in facts.whole if _kind(t) in _SWAPS and facts.above(t, t.protected)]
+    above = [
+        t
+        for t in facts.whole
+        if _kind(t) in _SWAPS and facts.above(t, t.protected) and not _is_weak_plainly(facts, t)
+    ]
     if not above:
         return None
     tried, found = listed(trial.countermeasure for trial in above), victims(above)
+    kinds = dict.fromkeys(map(_kind, above))
+    shown = listed(_SWAPS[kind].format(found) for kind in kinds)
     return (
         f"A few clean labelled images are enough to undo what {found.names} {found.was} taught "
-        f"wrong ({tried}): {found.it} had learnt the classes all the same."
+        f"wrong ({tried}): {shown}."
     )
+
+
+def _is_weak_plainly(facts: Doubted, trial: Trial) -> bool:
+    """Whether the clean twin of plain training, or this one's own, learnt little: then as much as
+    the gate allows is little too, and features that nothing was learnt into pass it."""
+    plain = facts.plain_trial(trial)
+    return _is_weak(trial) or (plain is not None and _is_weak(plain))
 
 
 def _above_gate(facts: Doubted, figure: Callable[[Trial], float], text: str) -> str | None:

@@ -280,6 +280,32 @@ def test_labels_that_few_clean_images_swap_back_are_told() -> None:
     assert "labels-swapped-back" not in ids(countered("jpeg", protected=0.5))
 
 
+@pytest.mark.parametrize("name", ["renamed", "refit-head"])
+def test_where_little_is_learnt_few_clean_images_swap_nothing_back(name: str) -> None:
+    """A new last layer on features of chance passes what the gate then allows."""
+    plain = [trial(seed=seed, clean=0.3, protected=0.1) for seed in (0, 1)]
+    assert "labels-swapped-back" not in ids([*plain, trial(countermeasure=name, protected=0.5)])
+    assert "labels-swapped-back" not in ids(countered(name, clean=0.3, protected=0.25))
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (["renamed"], "(renamed): it had learnt the classes all the same."),
+        (["refit-head"], "(refit-head): with a new last layer its features are of use."),
+        (
+            ["renamed", "refit-head"],
+            "(renamed and refit-head): it had learnt the classes all the same and with a new last "
+            "layer its features are of use.",
+        ),
+    ],
+)
+def test_what_few_clean_images_undo_is_told_for_what_it_shows(names: list[str], shown: str) -> None:
+    tried = [trial(countermeasure=name, protected=0.5) for name in names]
+    found = {f.id: f.text for f in raised(Doubted([*SOUND, *tried], Gate(), "mit"))}
+    assert found["labels-swapped-back"].endswith(shown)
+
+
 def test_a_countermeasure_that_spoils_clean_training_is_told() -> None:
     assert "countermeasure-spoils-twin" in ids(countered("dpsgd", clean=0.35, protected=0.1))
     assert "countermeasure-spoils-twin" not in ids(countered("dpsgd", clean=0.45, protected=0.1))
