@@ -248,7 +248,7 @@ def _mixed_rows_teach(facts: Doubted) -> str | None:
     return (
         f"Among clean rows the protected ones still teach: {most.victim} scored "
         f"{percent(most.protected)} with them ({most.countermeasure}) and "
-        f"{known_percent(most.clean)} with the clean ones alone."
+        f"{known_percent(most.clean)} with the clean ones alone, in as many steps."
     )
 
 

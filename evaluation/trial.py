@@ -58,7 +58,9 @@ class TrialSpec:
         """Names the outcome of this training on the data that `data_key` names."""
         spec = asdict(self.public)
         del spec["net_size"]  # `data_key` names the pixels, the recipe what follows from them
-        parts = [_PROTOCOL, spec, asdict(self.recipe), data_key]
+        parts: list[Any] = [_PROTOCOL, spec, asdict(self.recipe), data_key]
+        own = kind_of(self.countermeasure).protocol
+        parts += [own] if own else []  # names outcomes that were kept before there was one
         text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 

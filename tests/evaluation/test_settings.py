@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from crafting.batch import PixelSplit
+from crafting.batch import DeviceSplit, PixelSplit, read_on
 from crafting.training import Recipe
 from evaluation.countermeasures import COUNTERMEASURES, Setting, parse
 from evaluation.countermeasures.base import Data
@@ -86,14 +86,41 @@ def test_mix_percent_draws_its_rows_from_the_seed() -> None:
 
 
 def test_the_twin_of_mix_percent_trains_on_the_clean_remainder_alone() -> None:
+    """On each of these rows 5 times an epoch, so that it takes as many steps."""
     remainder = made("mix-percent", CLEAN, data="clean")
     rows, labels = remainder.numbered()
     untouched = noise_of(made("mix-percent")) == 0
-    assert np.array_equal(rows, CLEAN.rows[untouched])
+    assert np.array_equal(rows, np.repeat(CLEAN.rows[untouched], 5))
     assert labels is not None
-    assert np.array_equal(labels, LABELS[untouched])
+    assert np.array_equal(labels, np.repeat(LABELS[untouched], 5))
     (batch,) = remainder.batches(100)
-    assert np.array_equal((batch.x * 255).round().numpy(), CLEAN.pixels[untouched])
+    images = np.repeat(CLEAN.pixels[untouched], 5, axis=0)
+    assert np.array_equal((batch.x * 255).round().numpy(), images)
+    on_device = read_on(CPU, remainder, most_held=1 << 30)
+    assert isinstance(on_device, DeviceSplit)
+    for held, read in zip(on_device.batches(20, 1), remainder.batches(20, 1), strict=True):
+        assert torch.equal(held.x, read.x)
+
+
+def test_the_twin_of_mix_percent_has_as_many_rows_an_epoch() -> None:
+    """Where they do not go round evenly, some come once more."""
+    remainder = made("mix-percent:share=70", CLEAN, data="clean")
+    times = np.bincount(remainder.numbered()[0])
+    assert len(remainder) == len(CLEAN) == 50
+    assert sorted(times[times > 0]) == [3] * 10 + [4] * 5
+
+
+def test_what_was_kept_of_mix_percent_before_is_trained_again() -> None:
+    """And of nothing else: these keys are those of files that owners have."""
+    keys = {
+        text: TrialSpec(
+            victim="vgg-w16", countermeasure=text, seed=0, data="clean", preset="quick"
+        ).key("rows")
+        for text in ("none", "class-wise", "mix-percent")
+    }
+    assert keys["none"] == "b91c877c099fcc75e073ec6f"
+    assert keys["class-wise"] == "ae0b925f0fb5b78ef8a01332"
+    assert keys["mix-percent"] != "9799a54f89bba8095829815b"
 
 
 def test_settings_work_on_a_sample_of_the_rows() -> None:
