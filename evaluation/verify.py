@@ -58,6 +58,7 @@ def run(
         num_classes, spec.data, spec.recipe, device, spec.seed, twin=splits.twin, owned=owned
     )
     test = tried.scored(test)
+    own = None if splits.train.targets is None else tried.scored(splits.train)
     net = build(victim(spec.victim).net, tried.outputs(num_classes), spec.net_size, _seed(spec))
     answers = _Folded(tried, net)
     watched = for_curve(test, len(splits.train)) if tried.is_watched else None
@@ -76,7 +77,7 @@ def run(
     )
     predicted, labels = _answers(answers, test, device)
     counts = confusion(predicted, labels, test.num_classes)
-    train_accuracy = _train_accuracy(tried, answers, splits.train, device)
+    train_accuracy = None if own is None else accuracy(*_answers(answers, own, device))
     return Outcome(
         spec=spec,
         curve=tuple(training.curve),
@@ -104,6 +105,18 @@ def _demand(tried: Countermeasure, splits: Splits) -> None:
     )
     if missing is not None:
         raise ValueError(missing)
+    if tried.needs_twin and splits.twin is not None:
+        _demand_same_shape(tried, splits.train, splits.twin)
+
+
+def _demand_same_shape(tried: Countermeasure, train: PixelSplit, twin: PixelSplit) -> None:
+    if train.shape != twin.shape:
+        released, clean = ("{} x {} x {}".format(*split.shape) for split in (train, twin))
+        raise ValueError(
+            f"countermeasure {tried.public} mixes released images with clean ones, but these are "
+            f"{clean} (channels, height, width) and those {released}: give clean images of the "
+            "same kind, or leave it out"
+        )
 
 
 def _divided(test: PixelSplit, owned: int, seed: int) -> tuple[PixelSplit | None, PixelSplit]:
@@ -225,14 +238,6 @@ def _drawn(split: Split, most: int) -> Split:
     few classes where the rows go through the classes in turn."""
     rows = torch.cat([batch.rows for batch in split.batches(500)]).numpy()
     return split.take(np.random.default_rng(0).permutation(rows)[:most].tolist())
-
-
-def _train_accuracy(
-    tried: Countermeasure, predictor: Predictor, split: PixelSplit, device: torch.device
-) -> float | None:
-    if split.targets is None:
-        return None
-    return accuracy(*_answers(predictor, tried.scored(split), device))
 
 
 def _answers(predictor: Predictor, split: Split, device: torch.device) -> tuple[Classes, Classes]:

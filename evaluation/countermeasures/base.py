@@ -108,7 +108,8 @@ class Countermeasure(ABC):
         return logits
 
     def scored(self, test: PixelSplit) -> PixelSplit:
-        """What it is scored on, of the clean test rows."""
+        """What it is scored on, of the clean test rows, or of those that it learns from; ValueError
+        where that is nothing."""
         return test
 
     def __str__(self) -> str:

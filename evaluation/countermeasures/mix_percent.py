@@ -49,6 +49,11 @@ class MixPercent(Countermeasure):
             assert isinstance(split, PixelSplit)
             rows, _ = split.numbered()
             clean = np.setdiff1d(rows, self.protected_rows(split, setting.seed))
+            if len(clean) < 2:
+                raise ValueError(
+                    f"{self} leaves {len(clean)} of {len(rows)} rows clean, and training needs 2: "
+                    "give a smaller share"
+                )
             if setting.data == "clean":
                 return repeated(split.take(clean.tolist()), len(split))
             return with_clean(split, setting.twin, clean)
