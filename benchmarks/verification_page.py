@@ -229,14 +229,20 @@ def _checked(claim: _Claim, measured: Measured, methods: Sequence[str]) -> str:
 
 
 def _missing(measured: Measured, asked: Mapping[str, Sequence[str]]) -> str:
-    left = [
+    """What stands in no table, and which methods have gaps in what does."""
+    changes = dict.fromkeys(name for tried in asked.values() for name in tried)
+    nowhere = [name for name in changes if not any(measured.first(to, name) for to in asked)]
+    gaps = [
         method
         for method, tried in asked.items()
-        if any(measured.first(method, change) is None for change in tried)
+        if any(measured.first(method, name) is None for name in tried if name not in nowhere)
     ]
-    if not left:
-        return ""
-    return f"Not everything is measured yet for {', '.join(left)}: a dash stands there.\n"
+    said = ""
+    if gaps:
+        said += f"Not everything is measured yet for {', '.join(gaps)}: a dash stands there.\n"
+    if nowhere:
+        said += f"Not measured yet: {', '.join(f'`{name}`' for name in nowhere)}.\n"
+    return said
 
 
 _TEXT = """# What breaks the protection
@@ -275,11 +281,11 @@ price, in points.
 ## Circumstances
 
 No answers to protection, but what happens where not all is as released. `mix-percent`: that share
-of the rows protected and the others clean; the clean twin trains on the clean remainder alone, so
-that a higher figure beside it means that protected rows still teach. `class-wise`: half of the
-classes protected, scored on these; whatever the change, even random noise, it marks these classes
-in training, and clean test images lack it. `noise-swap`: every image carries the changes made for
-another.
+of the rows protected and the others clean; the clean twin trains on the clean remainder alone, in
+as many steps, so that a higher figure beside it means that protected rows still teach.
+`class-wise`: half of the classes protected, scored on these; whatever the change, even random
+noise, it marks these classes in training, and clean test images lack it. `noise-swap`: every image
+carries the changes made for another.
 
 {settings}
 ## Several seeds

@@ -12,8 +12,8 @@ from typing import Any
 
 SETTINGS = {
     "mix-percent": "mix-percent: that share of the rows is protected, the others are clean; its "
-    "clean twin trains on the clean ones alone, so that the two differ by what the protected rows "
-    "add.",
+    "clean twin trains on the clean ones alone, in as many steps, so that the two differ by what "
+    "the protected rows add.",
     "class-wise": "class-wise: only some classes are protected, and these alone are scored.",
     "noise-swap": "noise-swap: clean images carry the changes that were made for others.",
     "relabel": "relabel: classes are merged or split for training; fewer are easier to guess.",

@@ -103,7 +103,7 @@ class PixelSplit:
     """A split over one array of equally large images, which may be memory-mapped.
 
     pixels (N,C,H,W) uint8; rows (N,) int64 ascending; targets (N,) int64 or None;
-    chosen: positions of this view within the arrays, ascending.
+    chosen: positions of this view within the arrays, ascending; a row may be there repeatedly.
     """
 
     pixels: np.ndarray

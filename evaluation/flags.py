@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from evaluation.gate import Gate, judged, plain_ones
+from evaluation.doubted import Doubted, listed, victims
+from evaluation.gate import Gate, judged
 from evaluation.scoring import a_or_an, apart, known_percent, percent
 from evaluation.trial import Trial
 from evaluation.victims import victim
@@ -16,7 +16,12 @@ _WEAK_TWIN = 0.25
 _FEW_EPOCHS = 10
 _STILL_MOVING = 0.05
 _ADDS = 0.02
-_SWAPS = ("renamed", "refit-head")
+_NO_MORE_THAN_GUESSING = 0.05
+_SWAPS = {
+    "renamed": "{0.it} had learnt the classes all the same",
+    "refit-head": "with a new last layer {0.its} features are of use",
+}
+"""What each shows where it brings a victim above the gate."""
 
 
 @dataclass(frozen=True)
@@ -27,46 +32,6 @@ class Flag:
     text: str
 
 
-@dataclass(frozen=True)
-class Doubted:
-    """What the checks look at. source_is_public: whether anyone can read the clean originals;
-    typed_seed: whether the secret seed was typed and not drawn; labelled: whether the release has
-    labels; left_out: how many trainings and analyses were asked for and not made."""
-
-    trials: Sequence[Trial]
-    gate: Gate
-    license: str | None
-    source_is_public: bool = False
-    typed_seed: bool = False
-    labelled: bool = True
-    left_out: int = 0
-
-    @property
-    def whole(self) -> list[Trial]:
-        """The trials that the gate may look at: on all rows of the release."""
-        return [t for t in self.trials if t.rows == "release" and not t.is_setting]
-
-    @property
-    def plain(self) -> list[Trial]:
-        """Those of plain training, or all of them where nothing plain was tried."""
-        return plain_ones(self.whole)
-
-    def plain_trial(self, trial: Trial) -> Trial | None:
-        """The plain training of the same victim from the same seed, where there is one."""
-        alike = (t for t in self.whole if (t.victim, t.seed) == (trial.victim, trial.seed))
-        return next((t for t in alike if t.is_plain), None)
-
-    def allowed(self, trial: Trial) -> float:
-        """What the gate allows this victim; where it has no clean twin, everything."""
-        threshold = self.gate.threshold(trial)
-        return 1.0 if threshold is None else threshold
-
-    def above(self, trial: Trial, figure: float) -> bool:
-        """Whether this figure of the trial is more than the gate allows; no figure is where the
-        clean twin did not beat chance, since that says nothing of the protection."""
-        return figure > self.allowed(trial) >= 0
-
-
 Check = Callable[[Doubted], str | None]
 
 
@@ -74,27 +39,6 @@ def raised(facts: Doubted) -> list[Flag]:
     """Every flag that these figures deserve."""
     found = [(name, check(facts)) for name, check in CHECKS.items()]
     return [Flag(name, text) for name, text in found if text is not None]
-
-
-class _Victims(NamedTuple):
-    """The victims of some trials, and the words that go with one or with several."""
-
-    names: str
-    was: str
-    its: str
-    it: str
-
-
-def _victims(trials: Iterable[Trial]) -> _Victims:
-    found = list(dict.fromkeys(trial.victim for trial in trials))
-    words = ("was", "its", "it") if len(found) == 1 else ("were", "their", "they")
-    return _Victims(_listed(found), *words)
-
-
-def _listed(names: Iterable[str], last: str = "and") -> str:
-    """Each name once, as A, B and C."""
-    *others, final = dict.fromkeys(names)
-    return f"{', '.join(others)} {last} {final}" if others else final
 
 
 def _not_verified(facts: Doubted) -> str | None:
@@ -107,7 +51,7 @@ def _not_held_out(facts: Doubted) -> str | None:
     same = [trial for trial in facts.whole if not trial.held_out]
     if not same:
         return None
-    known = _victims(same)
+    known = victims(same)
     text = (
         f"The noise was made with the architecture of {known.names}, which flatters {known.its} "
         "figures"
@@ -121,19 +65,50 @@ def _kind(trial: Trial) -> str:
     return trial.countermeasure.partition(":")[0]
 
 
+def _diverged(facts: Doubted) -> str | None:
+    diverged = [t for t in facts.trials if t.diverged]
+    if not diverged:
+        return None
+    named = listed(t.victim if t.is_plain else f"{t.victim} ({t.countermeasure})" for t in diverged)
+    return (
+        f"On this release the training of {named} diverged, to numbers that are not finite: "
+        f"{victims(diverged).its} low accuracy is no sign of protection."
+    )
+
+
+def _learnt_nothing(facts: Doubted) -> str | None:
+    failed = [t for t in facts.plain if not t.diverged and _failed_alone(t)]
+    if not failed:
+        return None
+    found = victims(failed)
+    return (
+        f"Of the very rows of this release that {found.it} trained on {found.names} learnt no more "
+        f"than guessing, while the clean images were learnt: {found.its} low accuracy may be that "
+        "of a failed training."
+    )
+
+
+def _failed_alone(trial: Trial) -> bool:
+    """Whether it does not know its own rows, while its clean twin did learn."""
+    if trial.train_accuracy is None or trial.clean is None or _is_weak(trial):
+        return False
+    return _above_chance(trial.train_accuracy, trial.chance) < _NO_MORE_THAN_GUESSING
+
+
 def _weak_twin(facts: Doubted) -> str | None:
-    weak = [
-        t
-        for t in facts.plain
-        if t.clean is not None and _above_chance(t.clean, t.chance) < _WEAK_TWIN
-    ]
+    weak = [t for t in facts.plain if _is_weak(t)]
     if not weak:
         return None
-    found = _victims(weak)
+    found = victims(weak)
     return (
         f"On the clean images too {found.names} learnt little, so that {found.its} low accuracy on "
         "this release says little."
     )
+
+
+def _is_weak(trial: Trial) -> bool:
+    """Whether its clean twin learnt little."""
+    return trial.clean is not None and _above_chance(trial.clean, trial.chance) < _WEAK_TWIN
 
 
 def _above_chance(accuracy: float, chance: float) -> float:
@@ -145,7 +120,7 @@ def _moving_twin(facts: Doubted) -> str | None:
     moving = [t for t in facts.plain if (t.clean_drift or 0) > _STILL_MOVING]
     if not moving:
         return None
-    found = _victims(moving)
+    found = victims(moving)
     return (
         f"On the clean images {found.names} {found.was} still moving at the end: {found.its} "
         "accuracy on this release is compared with one that is not final."
@@ -156,7 +131,7 @@ def _no_twin(facts: Doubted) -> str | None:
     alone = [trial for trial in facts.plain if trial.clean is None]
     if not alone:
         return None
-    found = _victims(alone)
+    found = victims(alone)
     return (
         f"No clean twin of {found.names} was trained: whether {found.it} would have learnt more "
         "from the unchanged images is not known."
@@ -168,9 +143,9 @@ def _few_epochs(facts: Doubted) -> str | None:
     moving = [t for t in facts.plain if (t.drift or 0) > _STILL_MOVING]
     clauses = []
     if short:
-        clauses.append(f"{_victims(short).names} trained for fewer than {_FEW_EPOCHS} epochs")
+        clauses.append(f"{victims(short).names} trained for fewer than {_FEW_EPOCHS} epochs")
     if moving:
-        clauses.append(f"the accuracy of {_victims(moving).names} was still moving at the end")
+        clauses.append(f"the accuracy of {victims(moving).names} was still moving at the end")
     if not clauses:
         return None
     text = f"{', and '.join(clauses)}: longer training may find more."
@@ -196,19 +171,32 @@ def _renamed_above_gate(facts: Doubted) -> str | None:
 
 
 def _swapped_back(facts: Doubted) -> str | None:
-    above = [t for t in facts.whole if _kind(t) in _SWAPS and facts.above(t, t.protected)]
+    above = [
+        t
+        for t in facts.whole
+        if _kind(t) in _SWAPS and facts.above(t, t.protected) and not _is_weak_plainly(facts, t)
+    ]
     if not above:
         return None
-    tried, found = _listed(trial.countermeasure for trial in above), _victims(above)
+    tried, found = listed(trial.countermeasure for trial in above), victims(above)
+    kinds = dict.fromkeys(map(_kind, above))
+    shown = listed(_SWAPS[kind].format(found) for kind in kinds)
     return (
         f"A few clean labelled images are enough to undo what {found.names} {found.was} taught "
-        f"wrong ({tried}): {found.it} had learnt the classes all the same."
+        f"wrong ({tried}): {shown}."
     )
+
+
+def _is_weak_plainly(facts: Doubted, trial: Trial) -> bool:
+    """Whether the clean twin of plain training, or this one's own, learnt little: then as much as
+    the gate allows is little too, and features that nothing was learnt into pass it."""
+    plain = facts.plain_trial(trial)
+    return _is_weak(trial) or (plain is not None and _is_weak(plain))
 
 
 def _above_gate(facts: Doubted, figure: Callable[[Trial], float], text: str) -> str | None:
     above = [t for t in facts.whole if t.is_plain and facts.above(t, figure(t))]
-    return text.format(_victims(above)) if above else None
+    return text.format(victims(above)) if above else None
 
 
 def _countered(facts: Doubted) -> str | None:
@@ -219,7 +207,7 @@ def _countered(facts: Doubted) -> str | None:
     ]
     if not above:
         return None
-    tried = _listed(trial.countermeasure for trial in above)
+    tried = listed(trial.countermeasure for trial in above)
     return f"The protection does not hold against {tried}."
 
 
@@ -235,7 +223,7 @@ def _spoils_twin(facts: Doubted) -> str | None:
     spoilt = [t for t in facts.whole if not t.is_plain and _is_spoilt(t, facts.plain_trial(t))]
     if not spoilt:
         return None
-    tried = _listed((trial.countermeasure for trial in spoilt), "or")
+    tried = listed((trial.countermeasure for trial in spoilt), "or")
     return (
         f"With {tried} even the clean images teach less than half of what they teach in plain "
         "training: a low figure there is no sign of protection."
@@ -260,7 +248,7 @@ def _mixed_rows_teach(facts: Doubted) -> str | None:
     return (
         f"Among clean rows the protected ones still teach: {most.victim} scored "
         f"{percent(most.protected)} with them ({most.countermeasure}) and "
-        f"{known_percent(most.clean)} with the clean ones alone."
+        f"{known_percent(most.clean)} with the clean ones alone, in as many steps."
     )
 
 
@@ -272,7 +260,7 @@ def _wide_spread(facts: Doubted) -> str | None:
     wide = [group for group in groups.values() if _spread(group) > _margin(facts, group)]
     if not wide:
         return None
-    names = _listed(group[0].victim for group in wide)
+    names = listed(group[0].victim for group in wide)
     return (
         f"The figures of {names} differ between seeds by more than what separates them from the "
         "gate: another seed may miss it."
@@ -326,7 +314,7 @@ def _new_rows_alone(facts: Doubted) -> str | None:
         return None
     most = max(above, key=lambda trial: trial.protected)
     return (
-        f"By themselves the {most.train_rows:,} new rows teach {_victims(above).names} more than "
+        f"By themselves the {most.train_rows:,} new rows teach {victims(above).names} more than "
         f"the gate would allow: up to {percent(most.protected)}, where as many clean ones teach "
         f"{known_percent(most.clean)}; the gate looks only at old and new rows together."
     )
@@ -351,10 +339,11 @@ def _typed_seed(facts: Doubted) -> str | None:
 
 
 def _raised_gate(facts: Doubted) -> str | None:
-    if not facts.whole:
+    sound = [trial for trial in facts.whole if not trial.diverged]
+    if not sound:
         return None
     # The worst by the default gate: a raised one might find another victim worse, and allow it.
-    usual = Gate().judge(facts.whole)
+    usual = Gate().judge(sound)
     if usual is None or facts.allowed(usual.worst) <= usual.threshold:
         return None
     allowed, default = apart(facts.allowed(usual.worst), usual.threshold)
@@ -370,6 +359,8 @@ def _raised_gate(facts: Doubted) -> str | None:
 CHECKS: dict[str, Check] = {
     "not-verified": _not_verified,
     "victim-not-held-out": _not_held_out,
+    "victim-diverged": _diverged,
+    "victim-learnt-nothing": _learnt_nothing,
     "clean-twin-weak": _weak_twin,
     "clean-twin-moving": _moving_twin,
     "no-clean-twin": _no_twin,

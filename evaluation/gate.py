@@ -13,7 +13,7 @@ from evaluation.trial import Trial
 class Verdict:
     """Whether the release holds, judged on its worst trial: accuracy is what that victim may reach
     at most (a fraction), ratio what is left of its clean twin's accuracy above chance, or None
-    where that twin was not above chance itself."""
+    where that twin was not above chance itself, or the victim diverged."""
 
     holds: bool
     worst: Trial
@@ -25,7 +25,8 @@ class Verdict:
 @dataclass(frozen=True)
 class Gate:
     """A release holds where the worst held-out victim keeps at most `max_ratio` of the accuracy
-    above chance of its clean twin, or, where given, at most `max_accuracy` (a fraction).
+    above chance of its clean twin, or, where given, at most `max_accuracy` (a fraction). It never
+    holds by a victim that diverged.
 
     Only victims of all the release's rows are judged: new rows alone are too few to be told from
     clean ones. Of these only plain training, unless nothing else was tried: under a countermeasure
@@ -52,18 +53,20 @@ class Gate:
             holds=worst.protected <= threshold,
             worst=worst,
             threshold=threshold,
-            ratio=above_chance_ratio(worst.protected, worst.clean, worst.chance),
+            ratio=None
+            if worst.diverged
+            else above_chance_ratio(worst.protected, worst.clean, worst.chance),
             reason=_reason(worst, threshold),
         )
 
     def threshold(self, trial: Trial) -> float | None:
-        """The accuracy that this victim may reach at most; below 0 where its clean twin did not
-        beat chance, since nothing was shown then; None where it has no twin."""
+        """The accuracy that this victim may reach at most; below 0 where it diverged or its clean
+        twin did not beat chance, since nothing was shown then; None where it has no twin."""
         if self.max_accuracy is not None:
-            return self.max_accuracy
+            return -1.0 if trial.diverged else self.max_accuracy
         if trial.clean is None:
             return None
-        if trial.clean <= trial.chance:
+        if trial.diverged or trial.clean <= trial.chance:
             return -1.0
         return trial.chance + self.max_ratio * (trial.clean - trial.chance)
 
@@ -82,6 +85,11 @@ def plain_ones(trials: Sequence[Trial]) -> list[Trial]:
 
 def _reason(trial: Trial, threshold: float) -> str:
     how = "" if trial.is_plain else f" with {trial.countermeasure}"
+    if trial.diverged:
+        return (
+            f"the training of the {trial.victim} on this release{how} diverged, to numbers that "
+            "are not finite, so that protection cannot be judged"
+        )
     if threshold < 0:
         return (
             f"the {trial.victim} did not even learn from the clean images{how} "

@@ -17,7 +17,8 @@ import numpy as np
 
 from crafting.registry import Preset
 from evaluation.analyses import Findings
-from evaluation.flags import Doubted, Flag, raised
+from evaluation.doubted import Doubted
+from evaluation.flags import Flag, raised
 from evaluation.gate import Gate, Verdict, judged
 from evaluation.integrity import Visibility
 from evaluation.scoring import dominant_shift, percent

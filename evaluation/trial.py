@@ -58,7 +58,9 @@ class TrialSpec:
         """Names the outcome of this training on the data that `data_key` names."""
         spec = asdict(self.public)
         del spec["net_size"]  # `data_key` names the pixels, the recipe what follows from them
-        parts = [_PROTOCOL, spec, asdict(self.recipe), data_key]
+        parts: list[Any] = [_PROTOCOL, spec, asdict(self.recipe), data_key]
+        own = kind_of(self.countermeasure).protocol
+        parts += [own] if own else []  # names outcomes that were kept before there was one
         text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
@@ -97,7 +99,8 @@ class Outcome:
     true, column predicted) are those of the finished predictor on the clean test rows, and
     train_accuracy is its accuracy on the `train_rows` rows that it was given, as they were given
     (a countermeasure may leave out some, or change them), None where these have no labels.
-    owned_rows: clean test rows that it was given with their labels, and not scored on."""
+    owned_rows: clean test rows that it was given with their labels, and not scored on; diverged:
+    whether that predictor has, or answers with, numbers that are not finite."""
 
     spec: TrialSpec
     curve: tuple[Epoch, ...]
@@ -111,6 +114,7 @@ class Outcome:
     recipe: Recipe
     seconds: float
     owned_rows: int
+    diverged: bool
 
     @property
     def num_classes(self) -> int:
@@ -148,7 +152,9 @@ class Outcome:
         known.setdefault("owned_rows", given)
         milestones = tuple(values["recipe"]["milestones"])
         known["recipe"] = Recipe(**values["recipe"] | {"milestones": milestones})
-        known["curve"] = tuple(Epoch.of(**epoch) for epoch in values["curve"])
+        known["curve"] = curve = tuple(Epoch.of(**epoch) for epoch in values["curve"])
+        # An older one does not say it either, but a loss that is not finite spoils the net.
+        known.setdefault("diverged", bool(curve) and curve[-1].loss is None)
         known["confusion"] = tuple(tuple(row) for row in values["confusion"])
         return cls(**known)
 
@@ -162,7 +168,7 @@ class Trial:
     least; train_rows: how many rows it was given (a countermeasure may leave out some, or change
     them); train_accuracy: on these as they were given, None where they have no labels; drift: how
     far the protected accuracy still moved over the last three epochs, None where epochs were not
-    scored, clean_drift that of the twin.
+    scored, clean_drift that of the twin; diverged: whether the victim of the protected rows did.
     """
 
     victim: str
@@ -185,6 +191,7 @@ class Trial:
     clean_train_accuracy: float | None
     drift: float | None
     clean_drift: float | None
+    diverged: bool
 
     @property
     def is_plain(self) -> bool:
@@ -242,6 +249,7 @@ def _trial(protected: Outcome, clean: Outcome | None, surrogates: Collection[str
         clean_train_accuracy=None if clean is None else clean.train_accuracy,
         drift=_drift(protected),
         clean_drift=None if clean is None else _drift(clean),
+        diverged=protected.diverged,
     )
 
 

@@ -58,6 +58,7 @@ def run(
         num_classes, spec.data, spec.recipe, device, spec.seed, twin=splits.twin, owned=owned
     )
     test = tried.scored(test)
+    own = None if splits.train.targets is None else tried.scored(splits.train)
     net = build(victim(spec.victim).net, tried.outputs(num_classes), spec.net_size, _seed(spec))
     answers = _Folded(tried, net)
     watched = for_curve(test, len(splits.train)) if tried.is_watched else None
@@ -76,12 +77,13 @@ def run(
     )
     predicted, labels = _answers(answers, test, device)
     counts = confusion(predicted, labels, test.num_classes)
+    train_accuracy = None if own is None else accuracy(*_answers(answers, own, device))
     return Outcome(
         spec=spec,
         curve=tuple(training.curve),
         final=accuracy(predicted, labels),
         renamed=renamed_accuracy(predicted, labels, test.num_classes),
-        train_accuracy=_train_accuracy(tried, answers, splits.train, device),
+        train_accuracy=train_accuracy,
         confusion=tuple(tuple(row) for row in counts.tolist()),
         train_rows=len(splits.train),
         test_rows=len(test),
@@ -89,6 +91,7 @@ def run(
         recipe=spec.recipe,
         seconds=training.seconds,
         owned_rows=0 if owned is None else len(owned),
+        diverged=answers.diverged,
     )
 
 
@@ -102,6 +105,18 @@ def _demand(tried: Countermeasure, splits: Splits) -> None:
     )
     if missing is not None:
         raise ValueError(missing)
+    if tried.needs_twin and splits.twin is not None:
+        _demand_same_shape(tried, splits.train, splits.twin)
+
+
+def _demand_same_shape(tried: Countermeasure, train: PixelSplit, twin: PixelSplit) -> None:
+    if train.shape != twin.shape:
+        released, clean = ("{} x {} x {}".format(*split.shape) for split in (train, twin))
+        raise ValueError(
+            f"countermeasure {tried.public} mixes released images with clean ones, but these are "
+            f"{clean} (channels, height, width) and those {released}: give clean images of the "
+            "same kind, or leave it out"
+        )
 
 
 def _divided(test: PixelSplit, owned: int, seed: int) -> tuple[PixelSplit | None, PixelSplit]:
@@ -133,14 +148,29 @@ class _Folded(nn.Module):
         super().__init__()
         self.tried = tried
         self.predictor: Predictor = net
+        self._answers_are_finite = True
 
     def ask(self, predictor: Predictor) -> None:
         """From now on this predictor, a net or any function."""
         del self.predictor  # nothing but a net may take the place of one
         self.predictor = predictor
+        self._answers_are_finite = True
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the predictor that was last set has, or gave since, numbers that are not
+        finite: of these argmax makes class 0, so that no accuracy tells."""
+        own = (*self.parameters(), *self.buffers())
+        return not self._answers_are_finite or not all(map(_is_finite, own))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.tried.folded(self.predictor(x))
+        logits = self.tried.folded(self.predictor(x))
+        self._answers_are_finite &= _is_finite(logits)
+        return logits
+
+
+def _is_finite(numbers: Tensor) -> bool:
+    return bool(numbers.isfinite().all())
 
 
 class _Training:
@@ -208,14 +238,6 @@ def _drawn(split: Split, most: int) -> Split:
     few classes where the rows go through the classes in turn."""
     rows = torch.cat([batch.rows for batch in split.batches(500)]).numpy()
     return split.take(np.random.default_rng(0).permutation(rows)[:most].tolist())
-
-
-def _train_accuracy(
-    tried: Countermeasure, predictor: Predictor, split: PixelSplit, device: torch.device
-) -> float | None:
-    if split.targets is None:
-        return None
-    return accuracy(*_answers(predictor, tried.scored(split), device))
 
 
 def _answers(predictor: Predictor, split: Split, device: torch.device) -> tuple[Classes, Classes]:

@@ -22,8 +22,10 @@ _LARGE_WEIGHT_DECAY, _LARGE_VGG_RATE = 1e-4, 0.01
 @dataclass(frozen=True)
 class Victim:
     """A net and its training: recipe_full is that of Chen et al. 2023 (120 epochs), recipe_large
-    what they change for ImageNet, used on images of more than 64 pixels a side; recipe_quick trains
-    on thousands of images in 20 epochs; cost is the time of one epoch relative to vgg-w16's."""
+    what they change for ImageNet, used on images of more than 64 pixels a side, but with the crops
+    of padded images that small ones have, where papers on ImageNet crop at random sizes
+    (RandomResizedCrop); recipe_quick trains on thousands of images in 20 epochs; cost is the time
+    of one epoch relative to vgg-w16's."""
 
     name: str
     net: str

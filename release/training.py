@@ -116,7 +116,7 @@ def _train_one(
         outcome = run(spec, splits, device=rank.device, progress=progress)
     except ValueError as problem:  # more trying would not mend it
         raise InputError(f"{spec.victim} under {spec.public.countermeasure}: {problem}") from None
-    write_private(ground.path(spec), json.dumps(outcome.to_json()))
+    write_private(ground.path(spec), json.dumps(outcome.to_json(), allow_nan=False))
 
 
 def _analyse(rank: Rank, ground: Published, written: str) -> None:
@@ -128,7 +128,7 @@ def _analyse(rank: Rank, ground: Published, written: str) -> None:
             found = parse(written).run(ground.material(rank), lambda done: None)
         except ValueError as problem:
             raise InputError(f"analysis {written}: {problem}") from None
-        write_private(path, json.dumps(found.to_json()))
+        write_private(path, json.dumps(found.to_json(), allow_nan=False))
 
 
 def _tell_after(rank: Rank, before: float, total: float, done: float) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import math
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from typing import Any, ClassVar, TypeVar, get_type_hints
 
@@ -68,8 +69,31 @@ class Findings:
     matrix: list[list[float]] | None = None
     labels: list[str] = field(default_factory=list)
 
+    @property
+    def finite(self) -> Findings:
+        """Without the curves and the matrix that have numbers that are not finite, as those of a
+        net that diverged, and with None for such figures."""
+        rows = self.matrix or []
+        is_whole = all(_all_finite(row) for row in rows)
+        return replace(
+            self,
+            figures={name: measured(value) for name, value in self.figures.items()},
+            curves={name: curve for name, curve in self.curves.items() if _all_finite(curve)},
+            matrix=self.matrix if is_whole else None,
+            labels=self.labels if is_whole else [],
+        )
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def measured(figure: float | None) -> float | None:
+    """The figure, or None where it is not finite."""
+    return figure if figure is not None and math.isfinite(figure) else None
+
+
+def _all_finite(figures: Sequence[float]) -> bool:
+    return all(map(math.isfinite, figures))
 
 
 @dataclass(frozen=True)
@@ -93,7 +117,7 @@ class Analysis(ABC):
     def run(self, material: Material, progress: Progress) -> Findings:
         """What it finds in this material. ValueError where that lacks what it needs."""
         _demand(self, material)
-        found = self.examine(material, progress)
+        found = self.examine(material, progress).finite
         progress(1.0)
         return found
 

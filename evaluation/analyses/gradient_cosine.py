@@ -31,6 +31,7 @@ from evaluation.analyses.base import (
     Material,
     Progress,
     demand_counts,
+    measured,
     portion,
     register,
 )
@@ -125,9 +126,9 @@ def _direction(loss: RowLoss, x: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _off_diagonal(cosines: Tensor) -> float | None:
-    """The mean over different nets; None of one net."""
+    """The mean over different nets; None of one net, and where one diverged."""
     others = ~torch.eye(len(cosines), dtype=torch.bool)
-    return float(cosines[others].mean()) if others.any() else None
+    return measured(float(cosines[others].mean())) if others.any() else None
 
 
 def _context(material: Material) -> Context:
@@ -148,6 +149,8 @@ def _sentence(names: list[str], kept: int, figures: dict[str, float | None], lea
         parts.append(f"{figures['checkpoints']:.2f} between {kept} checkpoints of one {names[0]}")
     if figures["architectures"] is not None:
         parts.append(f"{figures['architectures']:.2f} between {' and '.join(names)}")
+    if not parts and (kept > 1 or len(names) > 1):
+        return "A net that was to be looked at diverged, so that gradients could not be compared."
     if not parts:
         return "Only one net was looked at, so there is nothing to compare its gradients with."
     return (

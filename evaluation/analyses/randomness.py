@@ -20,7 +20,15 @@ from torch import Tensor
 
 from crafting.batch import PixelSplit
 from crafting.nets import Net
-from evaluation.analyses.base import Analysis, Findings, Material, Progress, portion, register
+from evaluation.analyses.base import (
+    Analysis,
+    Findings,
+    Material,
+    Progress,
+    measured,
+    portion,
+    register,
+)
 from evaluation.analyses.trainings import trained
 from evaluation.scoring import a_or_an, confusion
 from evaluation.victims import victim
@@ -54,13 +62,18 @@ class Randomness(Analysis):
         for part, (data, split) in enumerate(learnt.items()):
             net = trained(material, self.net, split, portion(progress, part, len(learnt)))
             answers, labels = probabilities(net, material.test, material.device)
-            figures[f"{data} dar"] = average_randomness(answers)
-            figures[f"{data} r_p"] = prediction_randomness(
-                answers.argmax(1), labels, answers.shape[1]
-            )
+            figures |= {f"{data} {name}": value for name, value in _read(answers, labels).items()}
         classes = material.test.num_classes
         figures["of certain answers"] = (classes - 1) / classes**2
         return Findings(figures, _sentence(self.net, figures))
+
+
+def _read(answers: Tensor, labels: Tensor) -> dict[str, float | None]:
+    """Both figures, None where the net diverged: its answers name no class."""
+    dar = measured(average_randomness(answers))
+    if dar is None:
+        return {"dar": None, "r_p": None}
+    return {"dar": dar, "r_p": prediction_randomness(answers.argmax(1), labels, answers.shape[1])}
 
 
 def from_uniform(shares: Tensor) -> Tensor:
@@ -92,11 +105,20 @@ def probabilities(net: Net, split: PixelSplit, device: torch.device) -> tuple[Te
 
 
 def _sentence(net: str, figures: dict[str, float | None]) -> str:
-    clean = ""
+    protected, clean = figures["protected dar"], ""
+    if protected is None:
+        return (
+            f"The training of {a_or_an(net)} on this release diverged, so that how far its answers "
+            "lie from even guessing could not be measured."
+        )
     if "clean dar" in figures:
-        clean = f" (after training on the clean images: {figures['clean dar']:.4f})"
+        clean = f" (after training on the clean images: {_shown(figures['clean dar'])})"
     return (
         f"The answers of {a_or_an(net)} trained on this release to clean images lie "
-        f"{figures['protected dar']:.4f} from even guessing{clean}, on a scale (DAR) on which 0 is "
+        f"{protected:.4f} from even guessing{clean}, on a scale (DAR) on which 0 is "
         f"guessing and {figures['of certain answers']:.4f} is being certain, rightly or wrongly."
     )
+
+
+def _shown(dar: float | None) -> str:
+    return "not measured, since it diverged" if dar is None else f"{dar:.4f}"

@@ -51,7 +51,8 @@ class Countermeasure(ABC):
     is_setting: whether it is no answer to protection but a circumstance, such as clean rows among
     the protected ones: then nothing is expected of the protection. needs_labels, needs_twin: what
     the rows must have; is_watched: whether the net that trains is what is scored in the end, so
-    that its accuracy after each epoch tells something.
+    that its accuracy after each epoch tells something; protocol: raised when the same training
+    would come to something else, so that what was kept of it is not taken for it.
     """
 
     name: ClassVar[str]
@@ -59,6 +60,7 @@ class Countermeasure(ABC):
     is_watched: ClassVar[bool] = True
     needs_labels: ClassVar[bool] = True
     needs_twin: ClassVar[bool] = False
+    protocol: ClassVar[int] = 0
 
     @property
     def cost(self) -> float:
@@ -106,7 +108,8 @@ class Countermeasure(ABC):
         return logits
 
     def scored(self, test: PixelSplit) -> PixelSplit:
-        """What it is scored on, of the clean test rows."""
+        """What it is scored on, of the clean test rows, or of those that it learns from; ValueError
+        where that is nothing."""
         return test
 
     def __str__(self) -> str:

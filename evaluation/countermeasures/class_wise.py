@@ -63,7 +63,9 @@ class ClassWise(Countermeasure):
         assert labels is not None
         chosen = np.isin(labels, self.protected_classes(test.num_classes))
         if not chosen.any():
-            raise ValueError(f"{self} leaves no rows to score: none is of a protected class")
+            raise ValueError(
+                f"{self} leaves no rows to score: none of these {len(test)} is of a protected class"
+            )
         return test.take(rows[chosen].tolist())
 
     def protected_classes(self, num_classes: int) -> list[int]:

@@ -10,7 +10,7 @@ Departures:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -28,12 +28,14 @@ class MixPercent(Countermeasure):
     """Trains on rows of which only a share is protected, the others being clean.
 
     share: of protected rows in per cent, above 0 and below 100. The clean twin trains on the clean
-    rows ALONE, so that the two differ by what the protected rows add.
+    rows ALONE, each as often as it takes for as many steps, so that the two differ by what the
+    protected rows add.
     """
 
     name = "mix-percent"
     is_setting = True
     needs_twin = True
+    protocol = 1  # the twin of the first took fewer steps
     share: float = 80.0
 
     def __post_init__(self) -> None:
@@ -47,8 +49,13 @@ class MixPercent(Countermeasure):
             assert isinstance(split, PixelSplit)
             rows, _ = split.numbered()
             clean = np.setdiff1d(rows, self.protected_rows(split, setting.seed))
+            if len(clean) < 2:
+                raise ValueError(
+                    f"{self} leaves {len(clean)} of {len(rows)} rows clean, and training needs 2: "
+                    "give a smaller share"
+                )
             if setting.data == "clean":
-                return split.take(clean.tolist())
+                return repeated(split.take(clean.tolist()), len(split))
             return with_clean(split, setting.twin, clean)
 
         return Hooks(data=mixed)
@@ -62,6 +69,11 @@ class MixPercent(Countermeasure):
         places = np.arange(len(rows)) - np.searchsorted(labels[order], labels[order])
         first = order[np.argsort(places / np.bincount(labels)[labels[order]], kind="stable")]
         return np.sort(rows[first[: round(len(rows) * self.share / 100)]])
+
+
+def repeated(split: PixelSplit, count: int) -> PixelSplit:
+    """`count` rows an epoch: each of the split's as often as another, or once more."""
+    return replace(split, chosen=np.sort(np.resize(split.places(), count)))
 
 
 def with_clean(split: PixelSplit, twin: PixelSplit | None, clean: np.ndarray) -> PixelSplit:

@@ -109,11 +109,14 @@ def fit_head(
     fitted from zero by `rounds` of L-BFGS of at most so many iterations.
 
     The loss is the mean cross-entropy and penalty / 2N times the squared weights (bias excepted),
-    scikit-learn's with C = 1 / penalty. It depends on the arguments alone.
+    scikit-learn's with C = 1 / penalty. It depends on the arguments alone. To features that are not
+    finite, as those of a net that diverged, nothing can be fitted: the head stays as it is.
     """
     mean, spread = features.mean(0), features.std(0, correction=0)
     spread = torch.where(spread < _SMALLEST_SPREAD, torch.ones_like(spread), spread)
     x = (features - mean) / spread
+    if not x.isfinite().all():
+        return
     weight = torch.zeros_like(net.head.weight, requires_grad=True)
     bias = torch.zeros_like(net.head.bias, requires_grad=True)
     optimiser = LBFGS([weight, bias], lr, max_iter=iterations, line_search_fn=search)

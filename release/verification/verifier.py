@@ -286,7 +286,7 @@ def _findings(plan: VerificationPlan, ground: Published) -> dict[str, Findings]:
 
     paths = {text: ground.analysis_path(text) for text in plan.analyses}
     return {
-        text: Findings(**json.loads(path.read_text()))
+        text: Findings(**json.loads(path.read_text())).finite
         for text, path in paths.items()
         if path.exists()
     }

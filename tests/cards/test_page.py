@@ -355,9 +355,8 @@ def test_a_real_report_is_shown() -> None:
         spec = TrialSpec(victim="vgg-w16", seed=0, data=data, preset="quick")
         counts = tuple(tuple(10 * (k == (t + 1) % 4) for k in range(4)) for t in range(4))
         curve = (Epoch(1.0, 0.5, 0.3), Epoch(0.5, 0.9, final))
-        return Outcome(
-            spec, curve, final, 0.3, 0.9, counts, 100, 40, 72_788, spec.recipe, 3.0, owned_rows=0
-        )
+        sizes = (counts, 100, 40, 72_788)
+        return Outcome(spec, curve, final, 0.3, 0.9, *sizes, spec.recipe, 3.0, 0, False)
 
     made = report_on(
         [trained("protected", 0.26), trained("clean", 0.9)],

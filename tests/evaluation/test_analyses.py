@@ -15,8 +15,9 @@ import torch
 from materials import coloured, ignored, material
 
 from crafting.batch import PixelSplit
-from evaluation.analyses import ANALYSES, Findings, Material, parse
+from evaluation.analyses import ANALYSES, Findings, Material, parse, randomness, trainings
 from evaluation.analyses.trainings import recipe
+from evaluation.victims import victim
 
 QUICK = {
     "gradient-cosine": "gradient-cosine:images=8,checkpoints=2,nets=vgg-w16",
@@ -106,6 +107,47 @@ def test_findings_are_plain_finite_values_and_the_same_each_time(
 def _finite(found: Findings) -> bool:
     values = [*found.figures.values(), *(v for curve in found.curves.values() for v in curve)]
     return all(value is None or (type(value) is float and math.isfinite(value)) for value in values)
+
+
+@pytest.mark.parametrize("text", [*sorted(set(ANALYSES) - set(QUICK)), *QUICK.values()])
+def test_findings_are_finite_where_every_net_diverges(
+    text: str, small: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = victim("vgg-w16")
+    wild = replace(entry, recipe_quick=replace(entry.recipe_quick, lr=1e30))
+    monkeypatch.setattr(trainings, "victim", lambda name: wild)
+    found = parse(text).run(small, ignored)
+    assert _finite(found)
+    json.dumps(found.to_json(), allow_nan=False)
+    assert not re.search(r"\bnan\b|None", found.sentence), found.sentence
+
+
+def test_what_could_not_be_measured_is_told(
+    small: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the training on protected rows goes well, and that on clean ones does not."""
+    diverged = (torch.full((8, 4), float("nan")), torch.arange(8) % 4)
+    answers = iter([(torch.eye(4).repeat(2, 1).double(), torch.arange(8) % 4), diverged])
+    monkeypatch.setattr(randomness, "probabilities", lambda *_: next(answers))
+    found = parse("randomness").run(small, ignored)
+    assert found.figures["protected dar"] == 0.1875
+    assert (found.figures["clean dar"], found.figures["clean r_p"]) == (None, None)
+    assert "training on the clean images: not measured, since it diverged)" in found.sentence
+
+
+def test_findings_are_rid_of_what_is_not_finite() -> None:
+    nan = float("nan")
+    found = Findings(
+        {"one": nan, "two": 2.0, "three": None},
+        "A sentence.",
+        {"whole": [0.1, 0.2], "torn": [0.1, nan]},
+        [[1.0, nan], [nan, 1.0]],
+        ["a", "b"],
+    )
+    figures = {"one": None, "two": 2.0, "three": None}
+    assert found.finite == Findings(figures, "A sentence.", {"whole": [0.1, 0.2]})
+    whole = replace(found, figures={}, curves={}, matrix=[[1.0]], labels=["a"])
+    assert whole.finite == whole
 
 
 @pytest.mark.parametrize("name", sorted(ANALYSES))

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from trials import trial
 
-from evaluation.flags import CHECKS, Doubted, raised
+from evaluation.doubted import Doubted
+from evaluation.flags import CHECKS, raised
 from evaluation.gate import Gate
 
 SOUND = [trial(), trial(seed=1)]
@@ -34,6 +35,9 @@ def test_sound_figures_raise_no_flag() -> None:
     ("expected", "trials"),
     [
         ("victim-not-held-out", with_one(held_out=False)),
+        ("victim-diverged", with_one(diverged=True, protected=0.1)),
+        ("victim-diverged", with_one(diverged=True, protected=0.1, countermeasure="simclr")),
+        ("victim-learnt-nothing", with_one(train_accuracy=0.12)),
         ("clean-twin-weak", with_one(clean=0.31, protected=0.1, peak=0.1, renamed=0.1)),
         ("clean-twin-moving", with_one(clean_drift=0.06)),
         ("no-clean-twin", with_one(clean=None, clean_drift=None)),
@@ -55,6 +59,8 @@ def test_a_flag_is_raised_alone_by_its_cause(expected: str, trials: list[Any]) -
     "trials",
     [
         with_one(clean=0.33, protected=0.1, peak=0.1, renamed=0.1),
+        with_one(train_accuracy=0.16),
+        with_one(train_accuracy=None),
         with_one(epochs=10, drift=0.05),
         with_one(peak=0.39, renamed=0.39),
         with_one(countermeasure="grayscale", protected=0.39, peak=0.5, renamed=0.5),
@@ -272,6 +278,32 @@ def test_labels_that_few_clean_images_swap_back_are_told() -> None:
         assert "labels-swapped-back" in ids(countered(name, protected=0.5))
         assert "labels-swapped-back" not in ids(countered(name, protected=0.3))
     assert "labels-swapped-back" not in ids(countered("jpeg", protected=0.5))
+
+
+@pytest.mark.parametrize("name", ["renamed", "refit-head"])
+def test_where_little_is_learnt_few_clean_images_swap_nothing_back(name: str) -> None:
+    """A new last layer on features of chance passes what the gate then allows."""
+    plain = [trial(seed=seed, clean=0.3, protected=0.1) for seed in (0, 1)]
+    assert "labels-swapped-back" not in ids([*plain, trial(countermeasure=name, protected=0.5)])
+    assert "labels-swapped-back" not in ids(countered(name, clean=0.3, protected=0.25))
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (["renamed"], "(renamed): it had learnt the classes all the same."),
+        (["refit-head"], "(refit-head): with a new last layer its features are of use."),
+        (
+            ["renamed", "refit-head"],
+            "(renamed and refit-head): it had learnt the classes all the same and with a new last "
+            "layer its features are of use.",
+        ),
+    ],
+)
+def test_what_few_clean_images_undo_is_told_for_what_it_shows(names: list[str], shown: str) -> None:
+    tried = [trial(countermeasure=name, protected=0.5) for name in names]
+    found = {f.id: f.text for f in raised(Doubted([*SOUND, *tried], Gate(), "mit"))}
+    assert found["labels-swapped-back"].endswith(shown)
 
 
 def test_a_countermeasure_that_spoils_clean_training_is_told() -> None:

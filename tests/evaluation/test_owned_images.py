@@ -63,6 +63,17 @@ def test_the_fitted_head_is_scikit_learns_logistic_regression() -> None:
     assert np.abs(found - expected).max() < 2e-3
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), 3e38])
+def test_to_features_that_are_not_finite_no_layer_is_fitted(number: float) -> None:
+    """Nor to those so large that their mean is not."""
+    victim = build("vgg-w16", 3, 16)
+    before = copy.deepcopy(victim.head.state_dict())
+    features = torch.ones(60, 64)
+    features[:50, 2] = number
+    fit_head(victim, features, torch.arange(60) % 3)
+    assert all(torch.equal(before[name], value) for name, value in victim.head.state_dict().items())
+
+
 def test_deep_feature_reweighting_fits_without_penalty_by_rounds_of_lbfgs() -> None:
     """15 rounds of at most 20 iterations at a rate of 0.5, on standardised features; weights that
     separate the classes would grow for ever."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from crafting.batch import PixelSplit
+from crafting.batch import DeviceSplit, PixelSplit, read_on
 from crafting.training import Recipe
 from evaluation.countermeasures import COUNTERMEASURES, Setting, parse
 from evaluation.countermeasures.base import Data
@@ -67,7 +67,7 @@ def test_settings_say_that_they_are() -> None:
     assert twins == settings[:3]
 
 
-@pytest.mark.parametrize(("share", "count"), [(80.0, 40), (20.0, 10), (50.0, 25), (99.0, 50)])
+@pytest.mark.parametrize(("share", "count"), [(80.0, 40), (20.0, 10), (50.0, 25), (96.0, 48)])
 def test_mix_percent_protects_exactly_the_share(share: float, count: int) -> None:
     mixed = made(f"mix-percent:share={share}")
     noise = noise_of(mixed)
@@ -86,14 +86,48 @@ def test_mix_percent_draws_its_rows_from_the_seed() -> None:
 
 
 def test_the_twin_of_mix_percent_trains_on_the_clean_remainder_alone() -> None:
+    """On each of these rows 5 times an epoch, so that it takes as many steps."""
     remainder = made("mix-percent", CLEAN, data="clean")
     rows, labels = remainder.numbered()
     untouched = noise_of(made("mix-percent")) == 0
-    assert np.array_equal(rows, CLEAN.rows[untouched])
+    assert np.array_equal(rows, np.repeat(CLEAN.rows[untouched], 5))
     assert labels is not None
-    assert np.array_equal(labels, LABELS[untouched])
+    assert np.array_equal(labels, np.repeat(LABELS[untouched], 5))
     (batch,) = remainder.batches(100)
-    assert np.array_equal((batch.x * 255).round().numpy(), CLEAN.pixels[untouched])
+    images = np.repeat(CLEAN.pixels[untouched], 5, axis=0)
+    assert np.array_equal((batch.x * 255).round().numpy(), images)
+    on_device = read_on(CPU, remainder, most_held=1 << 30)
+    assert isinstance(on_device, DeviceSplit)
+    for held, read in zip(on_device.batches(20, 1), remainder.batches(20, 1), strict=True):
+        assert torch.equal(held.x, read.x)
+
+
+@pytest.mark.parametrize("data", ["clean", "protected"])
+def test_mix_percent_leaves_clean_rows_to_learn_from(data: Data) -> None:
+    message = "mix-percent:share=97.0 leaves 1 of 40 rows clean, .* give a smaller share"
+    with pytest.raises(ValueError, match=message):
+        made("mix-percent:share=97", CLEAN.take(CLEAN.rows[:40].tolist()), data=data)
+
+
+def test_the_twin_of_mix_percent_has_as_many_rows_an_epoch() -> None:
+    """Where they do not go round evenly, some come once more."""
+    remainder = made("mix-percent:share=70", CLEAN, data="clean")
+    times = np.bincount(remainder.numbered()[0])
+    assert len(remainder) == len(CLEAN) == 50
+    assert sorted(times[times > 0]) == [3] * 10 + [4] * 5
+
+
+def test_what_was_kept_of_mix_percent_before_is_trained_again() -> None:
+    """And of nothing else: these keys are those of files that owners have."""
+    keys = {
+        text: TrialSpec(
+            victim="vgg-w16", countermeasure=text, seed=0, data="clean", preset="quick"
+        ).key("rows")
+        for text in ("none", "class-wise", "mix-percent")
+    }
+    assert keys["none"] == "b91c877c099fcc75e073ec6f"
+    assert keys["class-wise"] == "ae0b925f0fb5b78ef8a01332"
+    assert keys["mix-percent"] != "9799a54f89bba8095829815b"
 
 
 def test_settings_work_on_a_sample_of_the_rows() -> None:
@@ -292,3 +326,30 @@ def test_victims_of_settings_are_scored_on_what_the_setting_says() -> None:
     assert classes == 2
     assert 0.25 < accuracy < 0.75  # two of the four colours stay within their pair
     assert score("relabel:merge=2,parts=2", "clean")[0] > 0.9
+
+
+def refused(text: str, splits: Splits, match: str) -> None:
+    """It is told before anything is trained."""
+    told: list[float] = []
+    spec = TrialSpec(
+        victim="vgg-w16", countermeasure=text, seed=0, data="protected", preset="quick"
+    )
+    with pytest.raises(ValueError, match=match):
+        run(replace(spec, epochs=1, net_size=SIZE), splits, device=CPU, progress=told.append)
+    assert told == []
+
+
+@pytest.mark.parametrize("lacking", ["train", "test"])
+def test_class_wise_refuses_rows_without_a_protected_class_before_it_trains(lacking: str) -> None:
+    rows = {"train": coloured(40, 1), "test": coloured(40, 2)}
+    rows[lacking] = rows[lacking].take([row for row in range(40) if row % 4 != 3])
+    splits = Splits(rows["train"], rows["test"], rows["train"])
+    refused("class-wise:classes=3", splits, "none of these 30 is of a protected class")
+
+
+@pytest.mark.parametrize("name", ["mix-percent", "class-wise", "noise-swap"])
+def test_clean_images_of_another_kind_are_refused(name: str) -> None:
+    clean = coloured(40, 1)
+    grey = replace(clean, pixels=clean.pixels[:, :1])
+    message = f"{name} mixes .* these are 3 x 16 x 16 .channels, .* and those 1 x 16 x 16: give"
+    refused(name, Splits(grey, coloured(40, 2), clean), message)

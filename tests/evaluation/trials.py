@@ -31,6 +31,7 @@ def trial(**changes: Any) -> Trial:
         clean_train_accuracy=0.8,
         drift=0.01,
         clean_drift=0.01,
+        diverged=False,
     )
     return replace(plain, **changes)
 
@@ -38,6 +39,7 @@ def trial(**changes: Any) -> Trial:
 def outcome(data: str, *curve: float, **changes: Any) -> Outcome:
     """A training of vgg-w16 on ten classes whose test accuracy went along `curve`."""
     train_rows = changes.pop("train_rows", 5000)
+    diverged = changes.pop("diverged", False)
     spec: dict[str, Any] = {"victim": "vgg-w16", "seed": 0, "preset": "quick", "data": data}
     made = TrialSpec(**spec | changes)
     right = round(curve[-1] * 100)
@@ -58,4 +60,5 @@ def outcome(data: str, *curve: float, **changes: Any) -> Outcome:
         recipe=made.recipe,
         seconds=30.5,
         owned_rows=0,
+        diverged=diverged,
     )

@@ -144,6 +144,18 @@ def test_publishing_twice_on_a_day_changes_nothing(run: Run, given: Given) -> No
     assert published(given.release) == before
 
 
+def test_findings_kept_when_they_could_be_nan_are_reported(run: Run, given: Given) -> None:
+    (kept,) = (given.workdir / "trials").glob("analysis-*.json")
+    before = kept.read_text()
+    kept.write_text(json.dumps(json.loads(before) | {"figures": {"noise": float("nan")}}))
+    asked = ("--clean", given.clean, "--workdir", given.workdir, "--delivered-as", "jpeg:90")
+    told = verify(
+        run, given.release, *asked, *FAST, "--countermeasure", "none", "--analysis", "csd"
+    )
+    kept.write_text(before)
+    assert told["analyses"] == {"csd": {"noise": None}}
+
+
 def test_another_verification_on_the_same_day_stands_beside_the_first(
     run: Run, given: Given, tmp_path: Path
 ) -> None:
