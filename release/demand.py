@@ -12,6 +12,7 @@ from release.errors import InputError, TooManyBadRows
 from release.hub import readable_without_token
 from release.hub_client import be_patient
 from release.options import ReleaseOptions
+from release.row_names import row_name
 from release.source import Source
 from release.survey import Survey
 from release.workdir import Seed
@@ -58,15 +59,15 @@ def hidden_source(options: ReleaseOptions) -> None:
         )
 
 
-def few_bad_rows(found: Survey, split: str, options: ReleaseOptions) -> None:
-    """No more rows are unreadable than the person allows."""
+def few_bad_rows(found: Survey, source: Source, split: str, options: ReleaseOptions) -> None:
+    """No more rows of the split, which was read whole, are unreadable than the person allows."""
     allowed = choices.share("--max-bad", options.max_bad)
     if len(found.bad) > allowed * len(found):
         row, reason = found.bad[0]
         raise TooManyBadRows(
             f"{len(found.bad)} of {len(found)} rows of split {split} cannot be released (first: "
-            f"row {row}, {reason}), more than --max-bad {options.max_bad}: mend the source or "
-            "raise --max-bad"
+            f"{row_name(source, split, row)}, {reason}), more than --max-bad {options.max_bad}: "
+            "mend the source or raise --max-bad"
         )
 
 

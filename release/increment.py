@@ -18,6 +18,7 @@ from release.errors import InputError
 from release.ledger import Comparison
 from release.manifest import Manifest
 from release.options import ReleaseOptions
+from release.row_names import row_name
 from release.source import Source
 from release.survey import Survey, restrict
 from release.vault import Vault
@@ -62,6 +63,11 @@ def find(
         tell(f"{len(removed)} published rows are no longer in the source: {shown}; they stay")
     if not len(compared.new):
         return None
+    good = compared.new[survey.good[compared.new]].tolist()
+    if len(good) < len(compared.new):
+        tell(_unreadable(source, split, survey, compared.new))
+    if not good:
+        return None
     # By what the rows are, too: a damaged file that was mended stands where it stood.
     name = f"{split}-{_digest(compared.new, survey.digests[compared.new])}"
     folder = workdir.survey(name)
@@ -75,6 +81,17 @@ def find(
     workdir.save_pairs(key, pairs)
     chosen = source.only(split, folder / "rows.npy")
     return Increment(chosen, rows, name, key, len(old), len(removed))
+
+
+def _unreadable(source: Source, split: str, survey: Survey, new: np.ndarray) -> str:
+    """What a person is told of new rows that cannot be released."""
+    among = set(new.tolist())
+    bad = [(row, reason) for row, reason in survey.bad if row in among]
+    row, reason = bad[0]
+    return (
+        f"{len(bad)} of {len(new)} new rows cannot be released (first: "
+        f"{row_name(source, split, row)}, {reason}): mend them in the source, or take them out"
+    )
 
 
 def demand_options(options: ReleaseOptions) -> None:
@@ -195,15 +212,20 @@ def demand_same_seed(options: ReleaseOptions, kept: Seed | None) -> None:
 
 def _usable(compared: Comparison, chain: Chain, survey: Survey) -> np.ndarray:
     """(M,2) of the rows that are published and still in the source."""
-    bad = [row for manifest in chain.manifests for row, _ in manifest.quarantined]
     old = compared.old
+    bad = _quarantined(chain)
     usable: np.ndarray = old[survey.good[old[:, 0]] & ~np.isin(old[:, 1], bad)]
     return usable
 
 
 def _released_only(rows: np.ndarray, chain: Chain) -> list[int]:
-    bad = {row for manifest in chain.manifests for row, _ in manifest.quarantined}
+    bad = set(_quarantined(chain))
     return [int(row) for row in rows if int(row) not in bad]
+
+
+def _quarantined(chain: Chain) -> list[int]:
+    """The rows that releases left out."""
+    return [row for manifest in chain.manifests for row, _ in manifest.quarantined]
 
 
 def _sampled(pairs: np.ndarray, most: int, seed: str) -> np.ndarray:

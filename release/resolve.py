@@ -132,7 +132,6 @@ def _plan(found: _Found, step: Increment | None) -> ReleasePlan:
     which rows are added to a dataset that is there already."""
     options, source = found.options, found.source if step is None else step.source
     rows = found.whole if step is None else step.rows
-    demand.few_bad_rows(rows, found.split, options)
     shape = rows.one_shape()
     demand.one_size(shape, found.method, str(options.method))
     net_size = options.net_size or min(224, rows.common_short_side())
@@ -324,7 +323,7 @@ def _survey(
 ) -> Survey:
     with terminal.stage(f"survey {split}") as tell:
         found = survey(source, split, workdir.survey(split), limit=limit, progress=tell)
-    demand.few_bad_rows(found, split, options)
+    demand.few_bad_rows(found, source, split, options)
     if found.bad:
         terminal.line(f"split {split}: {len(found.bad)} of {len(found)} rows are left out")
     return found
