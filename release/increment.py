@@ -1,7 +1,8 @@
 """Adding to a published dataset: which rows of the source are new, and how they are protected.
 
 A row is known by its image bytes and label, through the ledger; where it stands in the source and
-how the source is cut into files do not matter.
+how the source is cut into files do not matter. Of those that are new, the ones whose picture is
+public under another label, or once more, are left out.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -18,6 +20,7 @@ from release.errors import InputError
 from release.ledger import Comparison
 from release.manifest import Manifest
 from release.options import ReleaseOptions
+from release.public_rows import REASON, PublicRow, public_rows, told
 from release.row_names import row_name
 from release.source import Source
 from release.survey import Survey, restrict
@@ -56,7 +59,8 @@ def find(
 ) -> Increment | None:
     """What the source has that the dataset has not, with its survey in WORKDIR; None where that is
     nothing."""
-    compared = vault.ledger(chain.ids).compare(vault.marks(np.asarray(survey.digests)))
+    ledger = vault.ledger(chain.ids)
+    compared = ledger.compare(vault.marks(np.asarray(survey.digests)))
     removed = _released_only(compared.removed, chain)
     if len(removed):
         shown = ", ".join(map(str, removed[:5])) + (", ..." if len(removed) > 5 else "")
@@ -66,13 +70,13 @@ def find(
     good = compared.new[survey.good[compared.new]].tolist()
     if len(good) < len(compared.new):
         tell(_unreadable(source, split, survey, compared.new))
-    if not good:
+    released = ledger.without(_quarantined(chain))
+    public = list(public_rows(source, split, good, released, vault.marks))
+    if public:
+        tell(told(source, split, public))
+    if len(public) == len(good):
         return None
-    # By what the rows are, too: a damaged file that was mended stands where it stood.
-    name = f"{split}-{_digest(compared.new, survey.digests[compared.new])}"
-    folder = workdir.survey(name)
-    if not folder.exists():
-        restrict(survey, compared.new, folder)
+    name, folder = _survey_folder(split, compared.new, survey, public, workdir)
     rows = Survey.load(folder)
     old = _sampled(_usable(compared, chain, survey), options.verify_rows, seed)
     pairs = np.concatenate([old, _numbered(compared.new, rows, chain.next_row)])
@@ -92,6 +96,19 @@ def _unreadable(source: Source, split: str, survey: Survey, new: np.ndarray) -> 
         f"{len(bad)} of {len(new)} new rows cannot be released (first: "
         f"{row_name(source, split, row)}, {reason}): mend them in the source, or take them out"
     )
+
+
+def _survey_folder(
+    split: str, new: np.ndarray, survey: Survey, public: list[PublicRow], workdir: Workdir
+) -> tuple[str, Path]:
+    """The name and the folder of the survey of these rows, with those that are public left out."""
+    left_out = {row.place: REASON for row in public}
+    # By what the rows are, too: a damaged file that was mended stands where it stood.
+    name = f"{split}-{_digest(new, survey.digests[new], np.array(list(left_out), np.int64))}"
+    folder = workdir.survey(name)
+    if not folder.exists():
+        restrict(survey, new, folder, left_out)
+    return name, folder
 
 
 def demand_options(options: ReleaseOptions) -> None:
