@@ -16,6 +16,7 @@ import numpy as np
 
 from release import choices
 from release.chain import Chain
+from release.columns import demand_continued
 from release.errors import InputError
 from release.ledger import Comparison
 from release.manifest import Manifest
@@ -216,6 +217,7 @@ def demand_same_rows(chain: Chain, source: Source, split: str, columns: list[str
             f"the dataset has the columns {', '.join(last.plan['columns'])}, this release would "
             f"have {', '.join(columns)}: keep the same ones with --keep-column"
         )
+    demand_continued(last.plan.get("kept", {}), source.kept)
 
 
 def demand_same_seed(options: ReleaseOptions, kept: Seed | None) -> None:
