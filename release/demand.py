@@ -80,17 +80,14 @@ def one_size(shape: tuple[int, int, int] | None, method: Method, name: str) -> N
         )
 
 
-def labels(source: Source, rows: Survey, method: Method, options: ReleaseOptions) -> None:
-    """There are the labels that the method needs, and classes to tell apart."""
-    if source.label_column is None:
-        if method.needs_labels:
-            raise InputError(
-                f"the rows of {source.spec} have no labels and method {options.method} needs "
-                "them: name their column with --label-column, or choose "
-                f"{_names(lambda m: not m.needs_labels)}"
-            )
-        return
-    classes(source, rows)
+def labels(source: Source, method: Method, options: ReleaseOptions) -> None:
+    """There are the labels that the method needs."""
+    if source.label_column is None and method.needs_labels:
+        raise InputError(
+            f"the rows of {source.spec} have no labels and method {options.method} needs "
+            "them: name their column with --label-column, or choose "
+            f"{_names(lambda m: not m.needs_labels)}"
+        )
 
 
 def scored(source: Source, tested: Source, options: ReleaseOptions) -> None:
@@ -157,6 +154,8 @@ def several_classes(source: Source, rows: Survey, what: str = "rows") -> None:
 
 def classes(source: Source, rows: Survey) -> None:
     """Where there are labels, at least two classes have rows, and none has a single one."""
+    if source.label_column is None:
+        return
     several_classes(source, rows)
     counts = rows.class_counts(len(source.class_names))
     small = [n for n, count in zip(source.class_names, counts, strict=True) if count < 2]

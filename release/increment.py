@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -193,6 +193,18 @@ def _serves_new_rows(name: str) -> bool:
 
     entry = registration(name).quick
     return entry.unseen != "refused" and entry.scope == "sample"
+
+
+def with_classes(chain: Chain, source: Source) -> Source:
+    """The source, with the classes of the dataset where it is a folder that has images of some of
+    them only: folders alone cannot say that there are more."""
+    if source.kind != "imagefolder" or not chain.manifests:
+        return source
+    urls = [PurePosixPath(url) for files in source.splits.values() for url in files]
+    names, at_one_depth = chain.last.class_names, len({len(url.parts) for url in urls}) == 1
+    if not at_one_depth or not {url.parent.name for url in urls} <= set(names):
+        return source
+    return replace(source, label_column="label", class_names=names)
 
 
 def demand_same_rows(chain: Chain, source: Source, split: str, columns: list[str]) -> None:

@@ -53,14 +53,16 @@ def resolve(options: ReleaseOptions, workdir: Workdir, terminal: Terminal) -> Re
     demand.hidden_source(options)
     source = _open(options)
     split = protected_split(source, options.split)
-    source = source.labelled_as(split)
+    source = increment.with_classes(chain, source.labelled_as(split))
     _tell_start(source, split, existing.target, chain, terminal)
     if unused:
         terminal.line(f"without effect here: {', '.join(unused)}")
     if chain.manifests:
         increment.demand_same_rows(chain, source, split, list(source.columns.features()))
     whole = _survey(source, split, options.rows, options, workdir, terminal)
-    demand.labels(source, whole, method, options)
+    demand.labels(source, method, options)
+    if not chain.manifests:
+        demand.classes(source, whole)
     scored = _scored(source, split, options, workdir, terminal)
     found = _Found(options, workdir, existing, source, split, whole, scored, method)
     return _increment(found, terminal) if chain.manifests else _plan(found, None)
@@ -81,6 +83,7 @@ def _increment(found: _Found, terminal: Terminal) -> ReleasePlan | None:
         terminal.line,
     )
     if step is not None:
+        demand.several_classes(found.source, found.whole)
         return _plan(found, step)
     # A pull request that was merged, or a run that was killed, left no tag.
     existing.target.name_releases([manifest.release for manifest in existing.chain.manifests])
