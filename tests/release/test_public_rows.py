@@ -22,7 +22,7 @@ def released(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Growing:
     made.add("a/new.png", 77)
     broken = made.add("a/broken.png", 78)
     broken.write_bytes(broken.read_bytes()[:60])
-    second = made.push("--max-bad", "20%")
+    second = made.push("--max-bad", "20%", "--rows-per-shard", "1")
     assert second.exit_code == 0, second.output
     return made
 
