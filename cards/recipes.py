@@ -11,7 +11,7 @@ from cards.figures import kind
 
 FINETUNE = "finetune"
 """The countermeasure whose victims do not start from nothing."""
-_APART = {"versions", "victims", "countermeasures"}
+_APART = {"versions", "victims", "countermeasures", "kept"}
 
 
 @dataclass(frozen=True)

@@ -110,8 +110,8 @@ def kept_columns(
 ) -> dict[str, Any]:
     """The features, as plain values, of the columns to publish beside image and label.
 
-    InputError for a name that is no column, is in `used`, or whose type could carry the
-    originals and is not in `keep_clean`.
+    InputError for a name that is no column, is in `used`, or is not in `keep_clean` and could carry
+    the originals by its type or lead to them by the names of its classes.
     """
     for name in (*keep, *keep_clean):
         feature = _feature(features, name, "kept")
@@ -122,16 +122,47 @@ def kept_columns(
                 f"column {name!r} ({_kind(feature)}) can carry the clean images, so it is not "
                 f"published; --keep-clean-column {name} publishes it as it is"
             )
+        if name not in keep_clean and isinstance(feature, ClassLabel):
+            for number, called in enumerate(feature.names):
+                _check_string(name, called, f"the name of class {number}")
     wanted = dict.fromkeys((*keep, *keep_clean))
     kept: dict[str, Any] = Features({name: features[name] for name in wanted}).to_dict()
     return kept
 
 
+def demand_continued(published: Mapping[str, Any], kept: Mapping[str, Any]) -> None:
+    """InputError where one of these features, as plain values, is not what was published under its
+    name: all releases are read alike. The classes of a column may grow at the end."""
+    before, after = (Features.from_dict(dict(plain)) for plain in (published, kept))
+    for name, was in before.items():
+        now = after[name]
+        if isinstance(was, ClassLabel) and isinstance(now, ClassLabel):
+            _demand_names(name, was.names, now.names)
+        elif was != now:
+            raise InputError(
+                f"column {name!r} is {_kind(now)} and was published as {_kind(was)}: cast it back "
+                "in the source, or name another --to"
+            )
+
+
+def _demand_names(column: str, was: Sequence[str], now: Sequence[str]) -> None:
+    for number, name in enumerate(was):
+        found = repr(now[number]) if number < len(now) else "nothing"
+        if found != repr(name):
+            raise InputError(
+                f"class {number} of column {column!r} is {found} and was published as {name!r}: "
+                "keep the names in their order, with new ones at the end, or name another --to"
+            )
+
+
 def check_kept_value(column: str, value: object, row: int) -> None:
     """Raises InputError for a string that is a URL, a path, or too long to be a plain word: it
     could lead to the clean image, or be it."""
-    if not isinstance(value, str):
-        return
+    if isinstance(value, str):
+        _check_string(column, value, f"row {row}")
+
+
+def _check_string(column: str, value: str, where: str) -> None:
     if _LOOKS_LIKE_URL.search(value) or _LOOKS_LIKE_PATH.search(value.strip()):
         what = "looks like a URL or a path"
     elif len(value) > _LONGEST_STRING:
@@ -139,7 +170,7 @@ def check_kept_value(column: str, value: object, row: int) -> None:
     else:
         return
     raise InputError(
-        f"column {column!r} in row {row} {what}, which can lead to the clean images; leave the "
+        f"column {column!r} in {where} {what}, which can lead to the clean images; leave the "
         f"column out, or publish it as it is with --keep-clean-column {column}"
     )
 

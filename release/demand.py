@@ -12,6 +12,7 @@ from release.errors import InputError, TooManyBadRows
 from release.hub import readable_without_token
 from release.hub_client import be_patient
 from release.options import ReleaseOptions
+from release.row_names import row_name
 from release.source import Source
 from release.survey import Survey
 from release.workdir import Seed
@@ -58,15 +59,15 @@ def hidden_source(options: ReleaseOptions) -> None:
         )
 
 
-def few_bad_rows(found: Survey, split: str, options: ReleaseOptions) -> None:
-    """No more rows are unreadable than the person allows."""
+def few_bad_rows(found: Survey, source: Source, split: str, options: ReleaseOptions) -> None:
+    """No more rows of the split, which was read whole, are unreadable than the person allows."""
     allowed = choices.share("--max-bad", options.max_bad)
     if len(found.bad) > allowed * len(found):
         row, reason = found.bad[0]
         raise TooManyBadRows(
             f"{len(found.bad)} of {len(found)} rows of split {split} cannot be released (first: "
-            f"row {row}, {reason}), more than --max-bad {options.max_bad}: mend the source or "
-            "raise --max-bad"
+            f"{row_name(source, split, row)}, {reason}), more than --max-bad {options.max_bad}: "
+            "mend the source or raise --max-bad"
         )
 
 
@@ -79,17 +80,14 @@ def one_size(shape: tuple[int, int, int] | None, method: Method, name: str) -> N
         )
 
 
-def labels(source: Source, rows: Survey, method: Method, options: ReleaseOptions) -> None:
-    """There are the labels that the method needs, and classes to tell apart."""
-    if source.label_column is None:
-        if method.needs_labels:
-            raise InputError(
-                f"the rows of {source.spec} have no labels and method {options.method} needs "
-                "them: name their column with --label-column, or choose "
-                f"{_names(lambda m: not m.needs_labels)}"
-            )
-        return
-    classes(source, rows)
+def labels(source: Source, method: Method, options: ReleaseOptions) -> None:
+    """There are the labels that the method needs."""
+    if source.label_column is None and method.needs_labels:
+        raise InputError(
+            f"the rows of {source.spec} have no labels and method {options.method} needs "
+            "them: name their column with --label-column, or choose "
+            f"{_names(lambda m: not m.needs_labels)}"
+        )
 
 
 def scored(source: Source, tested: Source, options: ReleaseOptions) -> None:
@@ -156,6 +154,8 @@ def several_classes(source: Source, rows: Survey, what: str = "rows") -> None:
 
 def classes(source: Source, rows: Survey) -> None:
     """Where there are labels, at least two classes have rows, and none has a single one."""
+    if source.label_column is None:
+        return
     several_classes(source, rows)
     counts = rows.class_counts(len(source.class_names))
     small = [n for n, count in zip(source.class_names, counts, strict=True) if count < 2]

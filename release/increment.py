@@ -1,7 +1,8 @@
 """Adding to a published dataset: which rows of the source are new, and how they are protected.
 
 A row is known by its image bytes and label, through the ledger; where it stands in the source and
-how the source is cut into files do not matter.
+how the source is cut into files do not matter. Of those that are new, the ones whose picture is
+public under another label, or once more, are left out.
 """
 
 from __future__ import annotations
@@ -9,15 +10,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from release import choices
 from release.chain import Chain
+from release.columns import demand_continued
 from release.errors import InputError
 from release.ledger import Comparison
 from release.manifest import Manifest
 from release.options import ReleaseOptions
+from release.public_rows import REASON, PublicRow, public_rows, told
+from release.row_names import row_name
 from release.source import Source
 from release.survey import Survey, restrict
 from release.vault import Vault
@@ -55,18 +60,24 @@ def find(
 ) -> Increment | None:
     """What the source has that the dataset has not, with its survey in WORKDIR; None where that is
     nothing."""
-    compared = vault.ledger(chain.ids).compare(vault.marks(np.asarray(survey.digests)))
+    ledger = vault.ledger(chain.ids)
+    compared = ledger.compare(vault.marks(np.asarray(survey.digests)))
     removed = _released_only(compared.removed, chain)
     if len(removed):
         shown = ", ".join(map(str, removed[:5])) + (", ..." if len(removed) > 5 else "")
         tell(f"{len(removed)} published rows are no longer in the source: {shown}; they stay")
     if not len(compared.new):
         return None
-    # By what the rows are, too: a damaged file that was mended stands where it stood.
-    name = f"{split}-{_digest(compared.new, survey.digests[compared.new])}"
-    folder = workdir.survey(name)
-    if not folder.exists():
-        restrict(survey, compared.new, folder)
+    good = compared.new[survey.good[compared.new]].tolist()
+    if len(good) < len(compared.new):
+        tell(_unreadable(source, split, survey, compared.new))
+    released = ledger.without(_quarantined(chain))
+    public = list(public_rows(source, split, good, released, vault.marks))
+    if public:
+        tell(told(source, split, public))
+    if len(public) == len(good):
+        return None
+    name, folder = _survey_folder(split, compared.new, survey, public, workdir)
     rows = Survey.load(folder)
     old = _sampled(_usable(compared, chain, survey), options.verify_rows, seed)
     pairs = np.concatenate([old, _numbered(compared.new, rows, chain.next_row)])
@@ -75,6 +86,30 @@ def find(
     workdir.save_pairs(key, pairs)
     chosen = source.only(split, folder / "rows.npy")
     return Increment(chosen, rows, name, key, len(old), len(removed))
+
+
+def _unreadable(source: Source, split: str, survey: Survey, new: np.ndarray) -> str:
+    """What a person is told of new rows that cannot be released."""
+    among = set(new.tolist())
+    bad = [(row, reason) for row, reason in survey.bad if row in among]
+    row, reason = bad[0]
+    return (
+        f"{len(bad)} of {len(new)} new rows cannot be released (first: "
+        f"{row_name(source, split, row)}, {reason}): mend them in the source, or take them out"
+    )
+
+
+def _survey_folder(
+    split: str, new: np.ndarray, survey: Survey, public: list[PublicRow], workdir: Workdir
+) -> tuple[str, Path]:
+    """The name and the folder of the survey of these rows, with those that are public left out."""
+    left_out = {row.place: REASON for row in public}
+    # By what the rows are, too: a damaged file that was mended stands where it stood.
+    name = f"{split}-{_digest(new, survey.digests[new], np.array(list(left_out), np.int64))}"
+    folder = workdir.survey(name)
+    if not folder.exists():
+        restrict(survey, new, folder, left_out)
+    return name, folder
 
 
 def demand_options(options: ReleaseOptions) -> None:
@@ -160,6 +195,18 @@ def _serves_new_rows(name: str) -> bool:
     return entry.unseen != "refused" and entry.scope == "sample"
 
 
+def with_classes(chain: Chain, source: Source) -> Source:
+    """The source, with the classes of the dataset where it is a folder that has images of some of
+    them only: folders alone cannot say that there are more."""
+    if source.kind != "imagefolder" or not chain.manifests:
+        return source
+    urls = [PurePosixPath(url) for files in source.splits.values() for url in files]
+    names, at_one_depth = chain.last.class_names, len({len(url.parts) for url in urls}) == 1
+    if not at_one_depth or not {url.parent.name for url in urls} <= set(names):
+        return source
+    return replace(source, label_column="label", class_names=names)
+
+
 def demand_same_rows(chain: Chain, source: Source, split: str, columns: list[str]) -> None:
     """InputError where rows of this source cannot follow those of the dataset."""
     last = chain.last
@@ -182,6 +229,7 @@ def demand_same_rows(chain: Chain, source: Source, split: str, columns: list[str
             f"the dataset has the columns {', '.join(last.plan['columns'])}, this release would "
             f"have {', '.join(columns)}: keep the same ones with --keep-column"
         )
+    demand_continued(last.plan.get("kept", {}), source.kept)
 
 
 def demand_same_seed(options: ReleaseOptions, kept: Seed | None) -> None:
@@ -195,15 +243,20 @@ def demand_same_seed(options: ReleaseOptions, kept: Seed | None) -> None:
 
 def _usable(compared: Comparison, chain: Chain, survey: Survey) -> np.ndarray:
     """(M,2) of the rows that are published and still in the source."""
-    bad = [row for manifest in chain.manifests for row, _ in manifest.quarantined]
     old = compared.old
+    bad = _quarantined(chain)
     usable: np.ndarray = old[survey.good[old[:, 0]] & ~np.isin(old[:, 1], bad)]
     return usable
 
 
 def _released_only(rows: np.ndarray, chain: Chain) -> list[int]:
-    bad = {row for manifest in chain.manifests for row, _ in manifest.quarantined}
+    bad = set(_quarantined(chain))
     return [int(row) for row in rows if int(row) not in bad]
+
+
+def _quarantined(chain: Chain) -> list[int]:
+    """The rows that releases left out."""
+    return [row for manifest in chain.manifests for row, _ in manifest.quarantined]
 
 
 def _sampled(pairs: np.ndarray, most: int, seed: str) -> np.ndarray:

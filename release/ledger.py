@@ -99,6 +99,11 @@ class Ledger:
         empty = np.empty((0, _SIZE), np.uint8)
         return np.concatenate([empty, *(entry.marks for entry in self.entries)])
 
+    def without(self, rows: Sequence[int]) -> Ledger:
+        """The ledger of the other rows."""
+        stay = ~np.isin(self.rows, rows)
+        return Ledger([LedgerEntry(self.rows[stay], self.marks[stay])])
+
     def compare(self, marks: np.ndarray) -> Comparison:
         """Rows of a source with these marks (N,32) uint8, told apart by what is released."""
         count, released = len(marks), self.rows

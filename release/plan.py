@@ -272,6 +272,7 @@ class ReleasePlan:
 
         view = {name: getattr(self, name) for name in _PUBLIC}
         return view | {
+            "kept": self.source["kept"],
             "settings": self.configured().published(self.settings),
             "countermeasures": [parse(text).public for text in self.countermeasures],
         }

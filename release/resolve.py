@@ -53,14 +53,16 @@ def resolve(options: ReleaseOptions, workdir: Workdir, terminal: Terminal) -> Re
     demand.hidden_source(options)
     source = _open(options)
     split = protected_split(source, options.split)
-    source = source.labelled_as(split)
+    source = increment.with_classes(chain, source.labelled_as(split))
     _tell_start(source, split, existing.target, chain, terminal)
     if unused:
         terminal.line(f"without effect here: {', '.join(unused)}")
     if chain.manifests:
         increment.demand_same_rows(chain, source, split, list(source.columns.features()))
     whole = _survey(source, split, options.rows, options, workdir, terminal)
-    demand.labels(source, whole, method, options)
+    demand.labels(source, method, options)
+    if not chain.manifests:
+        demand.classes(source, whole)
     scored = _scored(source, split, options, workdir, terminal)
     found = _Found(options, workdir, existing, source, split, whole, scored, method)
     return _increment(found, terminal) if chain.manifests else _plan(found, None)
@@ -81,6 +83,7 @@ def _increment(found: _Found, terminal: Terminal) -> ReleasePlan | None:
         terminal.line,
     )
     if step is not None:
+        demand.several_classes(found.source, found.whole)
         return _plan(found, step)
     # A pull request that was merged, or a run that was killed, left no tag.
     existing.target.name_releases([manifest.release for manifest in existing.chain.manifests])
@@ -132,7 +135,6 @@ def _plan(found: _Found, step: Increment | None) -> ReleasePlan:
     which rows are added to a dataset that is there already."""
     options, source = found.options, found.source if step is None else step.source
     rows = found.whole if step is None else step.rows
-    demand.few_bad_rows(rows, found.split, options)
     shape = rows.one_shape()
     demand.one_size(shape, found.method, str(options.method))
     net_size = options.net_size or min(224, rows.common_short_side())
@@ -324,7 +326,7 @@ def _survey(
 ) -> Survey:
     with terminal.stage(f"survey {split}") as tell:
         found = survey(source, split, workdir.survey(split), limit=limit, progress=tell)
-    demand.few_bad_rows(found, split, options)
+    demand.few_bad_rows(found, source, split, options)
     if found.bad:
         terminal.line(f"split {split}: {len(found.bad)} of {len(found)} rows are left out")
     return found

@@ -127,7 +127,9 @@ class Source:
         are; InputError where a Parquet file or tar itself cannot be read.
         """
         if split in self.chosen:
-            return self._chosen_rows(split, start, stop)
+            wanted = np.load(self.chosen[split], mmap_mode="r")[start:stop].tolist()
+            picked = enumerate(self.whole().picked(split, wanted), start)
+            return (replace(row, number=number) for number, row in picked)
         files, end = self.files(split), sys.maxsize if stop is None else stop
         if self.kind == "imagefolder":
             return readers.folder_rows(files, self.class_names, start, end)
@@ -137,17 +139,16 @@ class Source:
         fields = Fields(self.image_column, self.label_column, tuple(self.kept))
         return readers.parquet_rows(files, fields, start, end)
 
-    def _chosen_rows(self, split: str, start: int, stop: int | None) -> Iterator[Row]:
-        wanted = np.load(self.chosen[split], mmap_mode="r")[start:stop].tolist()
+    def picked(self, split: str, wanted: Sequence[int]) -> Iterator[Row]:
+        """The rows of these numbers (ascending) of a split that is read whole."""
         if self.kind == "imagefolder":
             files = [self.files(split)[row] for row in wanted]
             rows = readers.folder_rows(files, self.class_names, 0, len(files))
-        else:
-            kept = set(wanted)
-            reach = self.whole().rows(split, wanted[0], wanted[-1] + 1) if wanted else iter(())
-            rows = (row for row in reach if row.number in kept)
-        for number, row in enumerate(rows, start):
-            yield replace(row, number=number)
+            yield from (replace(row, number=n) for n, row in zip(wanted, rows, strict=True))
+            return
+        kept = set(wanted)
+        reach = self.rows(split, wanted[0], wanted[-1] + 1) if wanted else iter(())
+        yield from (row for row in reach if row.number in kept)
 
     def only(self, split: str, rows: Path) -> Source:
         """This source with only the rows of the split that the .npy file lists, counted from 0."""

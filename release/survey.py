@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -101,7 +101,17 @@ _OF_EACH = _ARRAYS | {"thumbs": (np.uint8, (THUMB, THUMB, 3))}
 
 def row_digest(row: Row) -> bytes:
     """32 bytes that tell a row by its image file and label, wherever it stands."""
-    return hashlib.sha256(row.image + f"\0{row.label}".encode()).digest()
+    return digests_as(row.image, [row.label])
+
+
+def digests_as(image: bytes, labels: Iterable[int | None]) -> bytes:
+    """The digests that a row of this image file has with each of these labels, end to end."""
+    whole, found = hashlib.sha256(image), []
+    for label in labels:
+        labelled = whole.copy()
+        labelled.update(f"\0{label}".encode())
+        found.append(labelled.digest())
+    return b"".join(found)
 
 
 def survey(
@@ -133,15 +143,23 @@ def survey(
     return Survey.load(folder)
 
 
-def restrict(found: Survey, rows: np.ndarray, folder: Path) -> Survey:
+def restrict(
+    found: Survey, rows: np.ndarray, folder: Path, left_out: Mapping[int, str] | None = None
+) -> Survey:
     """The survey of only these rows (ascending), counted from 0, is in `folder`, with rows.npy
-    listing what they were."""
+    listing what they were; those `left_out`, good by themselves, are bad for the reason given."""
+    out = dict(left_out or {})
+    lost = np.isin(rows, list(out))
     with whole_folder(folder, "make room") as making:
         for name in _ARRAYS:
-            np.save(making / f"{name}.npy", getattr(found, name)[rows])
+            values = getattr(found, name)[rows]
+            if name in ("good", "sizes"):
+                values[lost] = 0
+            np.save(making / f"{name}.npy", values)
         np.save(making / "rows.npy", rows)
         places = {int(row): place for place, row in enumerate(rows)}
-        bad = [(places[row], reason) for row, reason in found.bad if row in places]
+        reasons = sorted((dict(found.bad) | out).items())
+        bad = [(places[row], reason) for row, reason in reasons if row in places]
         notes = {"key": None, "bad": bad}
         (making / "survey.json").write_text(json.dumps(notes, indent=1))
     return Survey.load(folder)

@@ -151,7 +151,9 @@ def _summarise(pipeline: Pipeline) -> None:
 
 
 def _say_unchanged(pipeline: Pipeline) -> None:
-    pipeline.terminal.result("nothing new: every row of the source is published already")
+    pipeline.terminal.result(
+        "nothing new: every row of the source that can be released is published already"
+    )
     pipeline.terminal.json({"changed": False})
 
 

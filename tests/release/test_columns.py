@@ -136,6 +136,14 @@ def test_strings_that_lead_to_the_originals_are_found(value: str) -> None:
         check_kept_value("note", value, 7)
 
 
+def test_names_of_classes_that_lead_to_the_originals_are_found() -> None:
+    features = Features({"src": ClassLabel(names=["a", "https://clean.example/0.png"])})
+    with pytest.raises(InputError, match=r"class 1 looks like a URL .*--keep-clean-column src"):
+        kept_columns(features, (), ["src"], ())
+    assert list(kept_columns(features, (), (), ["src"])) == ["src"]
+    assert list(kept_columns(features, (), ["src"], ["src"])) == ["src"]
+
+
 @pytest.mark.parametrize(
     "value",
     [

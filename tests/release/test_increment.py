@@ -259,14 +259,15 @@ def test_a_damaged_file_that_is_mended_where_it_lies_is_read_anew(
     run: Run, grown: Grown, digits: tuple[np.ndarray, np.ndarray], tmp_path: Path
 ) -> None:
     source, arguments = _copied(grown, tmp_path)
-    asked = ("plan", *arguments[1:], "--workdir", tmp_path / "work", "--max-bad", "5%")
+    asked = ("plan", *arguments[1:], "--workdir", tmp_path / "work", "--max-bad", "1%")
     _add_rows(source, digits, slice(240, 250))
     path = source / "data/train-240.parquet"
     whole = path.read_bytes()
     _damage(path)
     damaged = run(*asked)
     assert damaged.exit_code == 4
-    assert "1 of 10 rows" in damaged.stderr
+    assert f"1 of {FIRST + ADDED + 10} rows" in damaged.stderr
+    assert "row 9 of data/train-240.parquet" in damaged.stderr
     path.write_bytes(whole)
     mended = run(*asked, "--json")
     assert mended.exit_code == 0, mended.stderr
