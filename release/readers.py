@@ -280,6 +280,11 @@ def open_file(url: str) -> Any:
     return open(url, "rb")
 
 
+def within(root: str, url: str) -> str:
+    """A file's path within its dataset, with forward slashes."""
+    return os.path.relpath(url, root).replace(os.sep, "/")
+
+
 def _read(url: str) -> bytes:
     try:
         with open_file(url) as file:

@@ -241,6 +241,7 @@ def _not_published(source: Source, split: str) -> dict[str, list[str]]:
         "configs": list(source.other_configs),
         "splits": [name for name in source.splits if name != split],
         "columns": list(source.dropped),
+        "files": list(source.unread),
     }
     return {kind: names for kind, names in left.items() if names}
 

@@ -27,9 +27,9 @@ from release.columns import (
     find_label,
     kept_columns,
 )
-from release.discover import Found, Kind, discover, within
+from release.discover import Found, Kind, discover
 from release.errors import InputError
-from release.readers import Fields, Row
+from release.readers import Fields, Row, within
 
 __all__ = ["Row", "Source", "known_split", "open_source", "protected_split", "test_split_of"]
 
@@ -41,9 +41,9 @@ class Source:
     pin: the commit on the Hub, or a digest of every file's path and contents; splits: the URLs of
     each split's files, in row order; tar_image, tar_label: extensions within tars (None: any image,
     no label); kept: the other published columns with their features; kept_clean: those among them
-    whose values are published whatever they are; dropped: columns that are not published; chosen:
-    for splits that are not read whole, an .npy file of the row numbers that are (ascending), rows
-    then counting from 0 anew.
+    whose values are published whatever they are; dropped: columns that are not published; unread:
+    how many files of each extension among images are no rows; chosen: for splits that are not read
+    whole, an .npy file of the row numbers that are (ascending), rows then counting from 0 anew.
     """
 
     spec: str
@@ -63,6 +63,7 @@ class Source:
     license: str | None
     pretty_name: str | None
     citation: str | None
+    unread: Sequence[str] = ()
     chosen: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -214,6 +215,7 @@ def open_source(
         license=found.fact("license"),
         pretty_name=found.fact("pretty_name"),
         citation=found.citation(),
+        unread=found.unread,
     )
 
 
