@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
 from datasets import Features, load_dataset_builder
@@ -17,19 +16,18 @@ from release import samples
 from release.errors import HubRefused, InputError
 from release.hub import HubRepo
 from release.hub_client import patiently, source_patience, token_for
+from release.image_folder import ImageFolder, files_below
 from release.manifest import MADE_BY, manifest_path
-from release.readers import open_file
+from release.readers import open_file, within
 from release.shards import FIRST_RELEASE
 from release.threads import in_order
-from release.workdir import cache_home
+from release.workdir import cache_home, demand_plain_path
 
 Kind = Literal["parquet", "imagefolder", "webdataset"]
 _KINDS: tuple[Kind, ...] = ("parquet", "imagefolder", "webdataset")
 _HUB = "hf://datasets/"
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+(@[^@]+)?")
 _COMMIT = re.compile(r"hf://datasets/[^@]+@([0-9a-f]{40})/")
-_METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,8 @@ class Found:
     """A dataset's files and what it says about itself.
 
     root: a local folder, or hf://datasets/ID@COMMIT; splits: each split's file URLs in row order;
-    features: as its card declares them, or None; card: the YAML of its README.
+    features: as its card declares them, or None; card: the YAML of its README; unread: of an image
+    folder, how many files of each extension are no rows.
     """
 
     spec: str
@@ -49,6 +48,7 @@ class Found:
     features: Features | None
     readme: str
     card: dict[str, Any]
+    unread: Sequence[str] = ()
 
     def files(self) -> list[str]:
         """Every split's files."""
@@ -84,16 +84,22 @@ def discover(spec: str, config: str | None, *, ours_too: bool = False) -> Found:
     where = _where(spec)
     on_hub = where.startswith(_HUB)
     path, _, revision = where.removeprefix(_HUB).partition("@") if on_hub else (where, "", "")
+    if not on_hub:
+        demand_plain_path(Path(where), "the dataset")
     pin = _pin(path, revision or "main", spec) if on_hub else None
     builder = _builder(path, spec, config, pin)
     files = builder.config.data_files or {}
     splits = {str(split): [str(url) for url in urls] for split, urls in files.items()}
     root = _root(where, [url for urls in splits.values() for url in urls])
     kind = _kind(builder, spec)
-    if kind == "imagefolder":
-        images = tuple(builder.EXTENSIONS)
-        splits = {split: _images(urls, root, images) for split, urls in splits.items()}
     readme = _read_text(f"{root}/README.md")
+    card = _card(readme)
+    unread: list[str] = []
+    if kind == "imagefolder":
+        by_owner = ours_too or "configs" in card
+        folder = ImageFolder(spec, root, splits, tuple(builder.EXTENSIONS), by_owner)
+        splits = folder.images()
+        unread = folder.unread(_files(path, pin))
     found = Found(
         spec=spec,
         root=root,
@@ -103,7 +109,8 @@ def discover(spec: str, config: str | None, *, ours_too: bool = False) -> Found:
         splits=splits,
         features=builder.info.features,
         readme=readme,
-        card=_card(readme),
+        card=card,
+        unread=unread,
     )
     if not ours_too:
         _refuse_own_release(found)
@@ -144,22 +151,11 @@ def _root(where: str, urls: Sequence[str]) -> str:
     return commit[0].rstrip("/") if commit else where
 
 
-def within(root: str, url: str) -> str:
-    """A file's path within its dataset, with forward slashes."""
-    return os.path.relpath(url, root).replace(os.sep, "/")
-
-
-def _images(urls: Sequence[str], root: str, extensions: tuple[str, ...]) -> list[str]:
-    """The image files among `urls`, by the digest of their path within the source, so that the
-    first N rows are not all of one class."""
-    for url in urls:
-        if PurePosixPath(url).name in _METADATA or url.lower().endswith(_ARCHIVES):
-            raise InputError(
-                f"{within(root, url)} lies among images, and only plain image files in class "
-                "folders are read: unpack archives; with metadata, convert to Parquet first"
-            )
-    images = [url for url in urls if url.lower().endswith(extensions)]
-    return sorted(images, key=lambda url: hashlib.sha256(within(root, url).encode()).digest())
+def _files(path: str, pin: str | None) -> list[str]:
+    """The paths within it of all files of a local folder, or of a repository at a commit."""
+    if pin is None:
+        return list(files_below(path))
+    return [*HubRepo(path, pin, source_patience(), role="source").list(pin)]
 
 
 def _pin(repo_id: str, revision: str, spec: str) -> str:

@@ -81,6 +81,18 @@ def place_of(source: str) -> str:
     return str(path.resolve()) if source and path.exists() else source
 
 
+def demand_plain_path(folder: Path, what: str) -> None:
+    """Readers such as `datasets` find this very folder by its path, and no other one: InputError
+    where the path has characters that they take for a pattern or cannot write down."""
+    text = str(folder)
+    odd = next((mark for mark in ("[", "]", "*", "?", "::") if mark in text), None)
+    if odd is not None:
+        raise InputError(
+            f"{what} {text} has {odd} in its path, which `datasets` does not take as it is and "
+            "may read another folder for: rename the folder"
+        )
+
+
 def kept_seed(source: str, target: str) -> Seed:
     """From the operating system: drawn once for this source and target, then read."""
     path = _seed_file(source, target)
