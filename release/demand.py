@@ -11,6 +11,7 @@ from release.discover import is_hub_source
 from release.errors import InputError, TooManyBadRows
 from release.hub import readable_without_token
 from release.hub_client import be_patient
+from release.increment import DEFAULT_METHOD
 from release.options import ReleaseOptions
 from release.source import Source
 from release.survey import Survey
@@ -58,14 +59,16 @@ def hidden_source(options: ReleaseOptions) -> None:
         )
 
 
-def few_bad_rows(found: Survey, split: str, options: ReleaseOptions) -> None:
+def few_bad_rows(
+    found: Survey, split: str, options: ReleaseOptions, remedy: str = "mend the source"
+) -> None:
     """No more rows are unreadable than the person allows."""
     allowed = choices.share("--max-bad", options.max_bad)
     if len(found.bad) > allowed * len(found):
         row, reason = found.bad[0]
         raise TooManyBadRows(
             f"{len(found.bad)} of {len(found)} rows of split {split} cannot be released (first: "
-            f"row {row}, {reason}), more than --max-bad {options.max_bad}: mend the source or "
+            f"row {row}, {reason}), more than --max-bad {options.max_bad}: {remedy} or "
             "raise --max-bad"
         )
 
@@ -84,8 +87,8 @@ def labels(source: Source, rows: Survey, method: Method, options: ReleaseOptions
     if source.label_column is None:
         if method.needs_labels:
             raise InputError(
-                f"the rows of {source.spec} have no labels and method {options.method} needs "
-                "them: name their column with --label-column, or choose "
+                f"the rows of {source.spec} have no labels and method "
+                f"{options.method or DEFAULT_METHOD} needs them: {_labelling(source)}, or choose "
                 f"{_names(lambda m: not m.needs_labels)}"
             )
         return
@@ -97,9 +100,16 @@ def scored(source: Source, tested: Source, options: ReleaseOptions) -> None:
     if options.verify and source.label_column is None and tested.label_column is None:
         raise InputError(
             f"the rows of {source.spec} have no labels, and no test split has any to score victims "
-            "by: name the column with --label-column, a labelled split with --test-split, or add "
+            f"by: {_labelling(source)}, name a labelled split with --test-split, or add "
             "--no-verify"
         )
+
+
+def _labelling(source: Source) -> str:
+    """How its rows get labels."""
+    if source.kind == "imagefolder":
+        return "put the images of each class into a folder of its own, all at one depth"
+    return "name their column with --label-column"
 
 
 def possible(tried: Sequence[str], rows: choices.Rows) -> None:

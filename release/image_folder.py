@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from release.errors import InputError
-from release.readers import within
+from release.readers import class_folder, within
 
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
@@ -71,7 +71,7 @@ class ImageFolder:
         odd = next((part for part in lost[0].split("/") if _is_passed_over(part)), None)
         splits = ", ".join(self.splits)
         raise InputError(
-            f"{len(lost)} images of {self.spec} would be left out (first: {lost[0]}): `datasets` "
+            f"images of {self.spec} would be left out ({len(lost)}, first {lost[0]}): `datasets` "
             + (
                 f"reads nothing that is called {odd}; rename it"
                 if odd
@@ -84,9 +84,9 @@ class ImageFolder:
         twice = [path for path, count in Counter(paths).items() if count > 1]
         if twice:
             raise InputError(
-                f"{len(twice)} files of {self.spec} are in several of the splits "
-                f"{', '.join(self.splits)} (first: {min(twice)}): rename the inner folder that is "
-                "called like a split"
+                f"files of {self.spec} are in several of the splits {', '.join(self.splits)} "
+                f"({len(twice)}, first {min(twice)}): rename the inner folder that is called like "
+                "a split"
             )
 
     def _is_image(self, path: str) -> bool:
@@ -94,6 +94,40 @@ class ImageFolder:
 
     def _path(self, url: str) -> str:
         return within(self.root, url)
+
+
+def class_folders(
+    spec: str, root: str, splits: Mapping[str, Sequence[str]], split: str | None
+) -> tuple[str, ...]:
+    """The classes of images: their folders in the split (train by default, else the first), where
+    there are at least two, all at one depth, and those of other splits that are laid out alike.
+
+    InputError names an image that lies elsewhere where most are in class folders.
+    """
+    paths = {name: [within(root, url) for url in urls] for name, urls in splits.items()}
+    likely = next((name for name in (split, "train") if name in paths), next(iter(paths)))
+    own = paths[likely]
+    depths = Counter(path.count("/") for path in own)
+    depth, count = depths.most_common(1)[0] if depths else (0, 0)
+    names = {class_folder(path) for path in own if depth and path.count("/") == depth}
+    if len(names) < 2:
+        return ()
+    astray = sorted(path for path in own if path.count("/") != depth)
+    if astray and 2 * count > len(own):
+        raise InputError(
+            f"images of {spec} lie elsewhere than in class folders such as {min(names)}, where the "
+            f"others are ({len(astray)}, first {astray[0]}): move them into class folders, or out "
+            "of the source"
+        )
+    return () if astray else tuple(sorted(names.union(*_alike(paths.values(), depth, names))))
+
+
+def _alike(splits: Iterable[Sequence[str]], depth: int, names: set[str]) -> Iterator[set[str]]:
+    """The class folders of each split whose images all lie at this depth, some in these folders."""
+    for paths in splits:
+        folders = {class_folder(path) for path in paths}
+        if folders & names and all(path.count("/") == depth for path in paths):
+            yield folders
 
 
 def files_below(folder: str) -> Iterator[str]:

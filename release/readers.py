@@ -165,7 +165,12 @@ def folder_rows(
     chosen = files[start:stop]
     images = in_order(_read, chosen, threads=8, ahead=32)
     for number, (url, image) in enumerate(zip(chosen, images, strict=True), start):
-        yield Row(number, image, numbers.get(PurePosixPath(url).parent.name))
+        yield Row(number, image, numbers.get(class_folder(url)))
+
+
+def class_folder(url: str) -> str:
+    """What the folder of an image is called."""
+    return PurePosixPath(url).parent.name
 
 
 def tar_rows(files: Sequence[str], fields: Fields, start: int, stop: int) -> Iterator[Row]:

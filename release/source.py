@@ -29,9 +29,10 @@ from release.columns import (
 )
 from release.discover import Found, Kind, discover
 from release.errors import InputError
-from release.readers import Fields, Row, within
+from release.image_folder import class_folders
+from release.readers import Fields, Row, class_folder
 
-__all__ = ["Row", "Source", "known_split", "open_source", "protected_split", "test_split_of"]
+__all__ = ["Row", "Source", "known_split", "open_source", "protected_split", "test_splits_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +87,11 @@ class Source:
     def is_labelled(self, split: str) -> bool:
         """Whether some row of the split has a label, or there is no row that could have none;
         labels alone are read, up to the first one."""
-        if self.label_column is None or self.kind == "imagefolder":
-            return self.label_column is not None
+        if self.label_column is None:
+            return False
+        if self.kind == "imagefolder":
+            files = self.files(split)
+            return not files or any(class_folder(url) in self.class_names for url in files)
         if self.kind == "parquet":
             labels = readers.parquet_labels(self.files(split), self.label_column)
         else:
@@ -183,6 +187,7 @@ def open_source(
     keep: Sequence[str] = (),
     keep_clean: Sequence[str] = (),
     ours_too: bool = False,
+    split: str | None = None,
     looked_at: str | None = None,
 ) -> Source:
     """The source that a person means by `spec`, found and pinned.
@@ -191,10 +196,11 @@ def open_source(
     org/name[@revision] (or hf://datasets/org/name[@revision]), or sample:NAME. Raises InputError
     where nothing is there, it holds no images, a named column or configuration does not exist, or
     it is itself one of our releases, unless `ours_too`. What its columns are is found from all
-    splits, or from the one that is `looked_at`.
+    splits, or from the one that is `looked_at`; the classes of an image folder from `split` (train
+    by default), and others that are laid out alike.
     """
     found = discover(spec, config, ours_too=ours_too)
-    wanted = _Wanted(image_column, label_column, tuple(keep), tuple(keep_clean))
+    wanted = _Wanted(image_column, label_column, tuple(keep), tuple(keep_clean), split)
     seen = found if looked_at is None else found.only(looked_at)
     chosen = _CHOOSE[found.kind](seen, wanted)
     return Source(
@@ -242,20 +248,20 @@ def known_split(source: Source, option: str, name: str) -> str:
     return name
 
 
-def test_split_of(source: Source, protected: str) -> str | None:
-    """The split that victims are scored on where nobody names one."""
-    names = ("test", "validation")
-    return next((name for name in names if name in source.splits and name != protected), None)
+def test_splits_of(source: Source, protected: str) -> list[str]:
+    """The splits that victims may be scored on where nobody names one, the likeliest first."""
+    return [name for name in ("test", "validation") if name in source.splits and name != protected]
 
 
 @dataclass(frozen=True)
 class _Wanted:
-    """The columns a person named."""
+    """The columns a person named, and the split to protect."""
 
     image: str | None
     label: str | None
     keep: tuple[str, ...]
     keep_clean: tuple[str, ...]
+    split: str | None
 
     def kept(self, features: Features, *used: str | None) -> dict[str, Any]:
         return kept_columns(features, used, self.keep, self.keep_clean)
@@ -288,14 +294,10 @@ def _in_parquet(found: Found, wanted: _Wanted) -> _Chosen:
 
 
 def _in_folders(found: Found, wanted: _Wanted) -> _Chosen:
-    """Classes are the images' folders, where there are at least two, all at one depth."""
-    paths = [within(found.root, url).split("/") for url in found.files()]
-    folders = tuple(sorted({path[-2] for path in paths if len(path) > 1}))
-    labelled = len(folders) > 1 and len({len(path) for path in paths}) == 1
-    features = Columns("image", "label" if labelled else None, folders).features()
+    names = class_folders(found.spec, found.root, found.splits, wanted.split)
+    features = Columns("image", "label" if names else None, names).features()
     image, label = find_image(features, wanted.image), find_label(features, wanted.label)
-    kept = wanted.kept(features, image, label)
-    return _Chosen(Columns(image, label, folders if labelled else (), kept), [*features])
+    return _Chosen(Columns(image, label, names, wanted.kept(features, image, label)), [*features])
 
 
 def _in_tars(found: Found, wanted: _Wanted) -> _Chosen:

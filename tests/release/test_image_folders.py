@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from clean_data import Run
 from source_files import png
+from typer.testing import Result
 
 from release.errors import InputError
+from release.plan import ReleasePlan
 from release.source import open_source
 from tests.hub.server import Hub
 
@@ -28,16 +30,23 @@ def _names(*folders: str, each: int = 3) -> list[str]:
     return [f"{folder}/{number}.png" for folder in folders for number in range(each)]
 
 
+PLAN = ("--no-verify", "--json")
+
+
+def _plan(run: Run, folder: Path, tmp_path: Path, *more: object) -> Result:
+    return run("plan", folder, "--to", tmp_path / "o", "--workdir", tmp_path / "w", *PLAN, *more)
+
+
 @pytest.mark.parametrize(
     ("folders", "says"),
     [
-        (["bus", "car", "train"], "6 images of SPEC .*first: bus/0.png.* into one called train"),
-        (["train/a", "train/b", "more/c"], "3 images .*first: more/c/0.png.*beside train"),
-        (["a", "b", "__unknown__"], "3 images .*nothing that is called __unknown__; rename"),
-        (["a", "b", "c::d"], "3 images .*nothing that is called c::d; rename"),
+        (["bus", "car", "train"], "images of SPEC .*6, first bus/0.png.* into one called train"),
+        (["train/a", "train/b", "more/c"], "3, first more/c/0.png.*beside train"),
+        (["a", "b", "__unknown__"], "3, first .*nothing that is called __unknown__; rename"),
+        (["a", "b", "c::d"], "3, first .*nothing that is called c::d; rename"),
         (
             ["train/a", "train/test"],
-            "3 files .*several of the splits train, test.*train/test/0.png",
+            "several of the splits train, test .3, first train/test/0.png",
         ),
     ],
 )
@@ -67,8 +76,7 @@ def test_ordinary_folders_are_whole(tmp_path: Path, folders: list[str], rows: in
 def test_what_is_no_row_is_told(run: Run, tmp_path: Path) -> None:
     files = ["a/x.heic", "b/y.HEIC", "b/z", "LICENSE.txt"]
     folder = _folder(tmp_path / "images", [*_names("a", "b"), *files])
-    asked = ("--to", tmp_path / "out", "--workdir", tmp_path / "work", "--no-verify")
-    told = run("plan", folder, *asked, "--method", "random-noise", "--json")
+    told = _plan(run, folder, tmp_path)
     assert told.exit_code == 0, told.output
     assert json.loads(told.stdout)["not_published"] == {
         "files": [
@@ -90,10 +98,51 @@ def test_what_the_card_leaves_out_is_told(tmp_path: Path) -> None:
     assert source.unread == ["1 .png (first: drawings/plan.png)"]
 
 
+def test_test_images_without_labels_take_none_from_the_others(run: Run, tmp_path: Path) -> None:
+    files = [*_names("train/a", "train/b"), "test/0.png", "test/1.png"]
+    folder = _folder(tmp_path / "images", files)
+    told = _plan(run, folder, tmp_path)
+    assert told.exit_code == 0, told.output
+    plan = ReleasePlan.load(tmp_path / "w/plan.json")
+    assert (plan.class_names, plan.num_rows, plan.test_split) == (["a", "b"], 6, None)
+    assert "split test has no labels" in told.stderr
+    told = _plan(run, folder, tmp_path, "--test-split", "test")
+    assert told.exit_code == 2
+    assert "split test has no labels to score victims by: name another" in told.stderr
+
+
+def test_labelled_rows_are_scored_on_labelled_folders(run: Run, tmp_path: Path) -> None:
+    folders = ("train/a", "train/b", "validation/a", "validation/c")
+    folder = _folder(tmp_path / "images", [*_names(*folders), "test/0.png"])
+    told = _plan(run, folder, tmp_path)
+    assert told.exit_code == 2, told.output
+    assert "class c of" in told.stderr, "a class of other splits is a class"
+    told = _plan(run, folder, tmp_path, "--split", "validation")
+    assert told.exit_code == 2, told.output
+    assert "class b of" in told.stderr
+
+
+def test_a_stray_picture_is_named(tmp_path: Path) -> None:
+    folder = _folder(tmp_path, [*_names("a", "b"), "cover.png"])
+    with pytest.raises(InputError, match=r"class folders such as a.*1, first cover"):
+        open_source(str(folder))
+
+
+def test_loose_pictures_get_labels_by_folders(run: Run, tmp_path: Path) -> None:
+    folder = _folder(tmp_path / "images", ["0.png", "1.png", "2.png"])
+    told = _plan(run, folder, tmp_path)
+    assert told.exit_code == 2
+    assert "method sep-fa-vr needs them: put the images of each class into a folder" in told.stderr
+    assert "--label-column" not in told.stderr
+    told = _plan(run, folder, tmp_path, "--method", "random-noise")
+    assert told.exit_code == 0, told.output
+    assert "the rows of split train have no labels" in told.stderr
+
+
 def test_images_on_the_hub_are_not_lost_either(hub: Hub) -> None:
     repo = hub.add_repo("org/traffic", private=True)
     repo.put({name: png(seed) for seed, name in enumerate(_names("bus", "car", "train"))})
-    with pytest.raises(InputError, match=r"6 images of org/traffic .*first: bus/0\.png"):
+    with pytest.raises(InputError, match=r"images of org/traffic .*6, first bus/0\.png"):
         open_source("org/traffic")
     repo.put(dict.fromkeys(_names("train")) | {"a/x.heic": b"x"})
     source = open_source("org/traffic")
