@@ -237,11 +237,22 @@ def split_key(name: str) -> tuple[str, str]:
 
 
 def _tar_row(tar: tarfile.TarFile, members: Members, fields: Fields, number: int) -> Row:
-    wanted = (fields.image,) if fields.image else IMAGE_EXTENSIONS
-    image = next((members[e] for e in wanted if e in members), None)
-    data = contents(tar, image) if image is not None else b""
+    data = _member(tar, members, fields.image or only_image(members)) or b""
     label = _whole_number(_member(tar, members, fields.label)) if fields.label else None
     return Row(number, data, label, _json_fields(tar, members, fields.kept))
+
+
+def only_image(members: Members) -> str:
+    """The extension of a sample's image, empty where it has none; InputError where it has several,
+    since nobody has said which."""
+    images = [extension for extension in members if extension in IMAGE_EXTENSIONS]
+    if len(images) > 1:
+        name = members[images[0]].name
+        raise InputError(
+            f"the sample of {name} has several images (.{', .'.join(images)}): say with "
+            "--image-column which is protected; the others are not published"
+        )
+    return images[0] if images else ""
 
 
 def _member(tar: tarfile.TarFile, members: Members, extension: str) -> bytes | None:
