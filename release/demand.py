@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from release import choices
 from release.discover import is_hub_source
+from release.encode import WEBP_SIDE
 from release.errors import InputError, TooManyBadRows
 from release.hub import readable_without_token
 from release.hub_client import be_patient
@@ -79,6 +80,16 @@ def one_size(shape: tuple[int, int, int] | None, method: Method, name: str) -> N
         raise InputError(
             f"method {name} needs images of one size: choose one that does not "
             f"({_names(lambda m: not m.one_size)}), or resize the source"
+        )
+
+
+def encodable(rows: Survey, encoding: str) -> None:
+    """Every image fits in the files that are released."""
+    sides = rows.sizes[:, 1:].max(axis=1)
+    if encoding == "webp" and sides.max() > WEBP_SIDE:
+        raise InputError(
+            f"row {int(sides.argmax())} of those to be released has a side of {int(sides.max())} "
+            f"pixels, and those of WebP end at {WEBP_SIDE}: use --encoding png"
         )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from datasets import Features, load_dataset_builder
 from huggingface_hub.repocard import RepoCard
 
@@ -21,7 +22,7 @@ from release.manifest import MADE_BY, manifest_path
 from release.readers import open_file, within
 from release.shards import FIRST_RELEASE
 from release.threads import in_order
-from release.workdir import cache_home, demand_plain_path
+from release.workdir import cache_home, demand_plain_path, shown
 
 Kind = Literal["parquet", "imagefolder", "webdataset"]
 _KINDS: tuple[Kind, ...] = ("parquet", "imagefolder", "webdataset")
@@ -72,7 +73,7 @@ class Found:
     def citation(self) -> str | None:
         """The first BibTeX block of the README."""
         block = re.search(r"^```bib(?:tex)?\s*\n(.*?)^```", self.readme, re.DOTALL | re.MULTILINE)
-        return block[1].strip() if block else None
+        return (block[1].strip() or None) if block else None
 
 
 def discover(spec: str, config: str | None, *, ours_too: bool = False) -> Found:
@@ -90,16 +91,20 @@ def discover(spec: str, config: str | None, *, ours_too: bool = False) -> Found:
     builder = _builder(path, spec, config, pin)
     files = builder.config.data_files or {}
     splits = {str(split): [str(url) for url in urls] for split, urls in files.items()}
-    root = _root(where, [url for urls in splits.values() for url in urls])
+    urls = [url for some in splits.values() for url in some]
+    root = _root(where, urls)
     kind = _kind(builder, spec)
+    _demand_utf8(spec, urls)
     readme = _read_text(f"{root}/README.md")
     card = _card(readme)
     unread: list[str] = []
     if kind == "imagefolder":
-        by_owner = ours_too or "configs" in card
+        by_owner = ours_too or bool(card.get("configs"))
         folder = ImageFolder(spec, root, splits, tuple(builder.EXTENSIONS), by_owner)
         splits = folder.images()
-        unread = folder.unread(_files(path, pin))
+        there = _files(path, pin)
+        _demand_utf8(spec, there)
+        unread = folder.unread(there)
     found = Found(
         spec=spec,
         root=root,
@@ -151,6 +156,15 @@ def _root(where: str, urls: Sequence[str]) -> str:
     return commit[0].rstrip("/") if commit else where
 
 
+def _demand_utf8(spec: str, paths: Sequence[str]) -> None:
+    """Every name can be written down, as the pin and the plan do."""
+    for path in paths:
+        if shown(path) != path:
+            raise InputError(
+                f"{spec} has a file whose name is not UTF-8 ({shown(path)}): rename it"
+            )
+
+
 def _files(path: str, pin: str | None) -> list[str]:
     """The paths within it of all files of a local folder, or of a repository at a commit."""
     if pin is None:
@@ -190,7 +204,13 @@ def _builder(path: str, spec: str, config: str | None, revision: str | None) -> 
             f"{spec} could not be read from the Hub ({str(error).partition(chr(10))[0]}): run the "
             "same command again"
         ) from None
-    except (ValueError, RuntimeError) as error:  # no such configuration; a loading script
+    except yaml.YAMLError as error:
+        raise InputError(
+            f"the YAML at the top of the README.md of {spec} cannot be read "
+            f"({' '.join(str(error).split())}): mend it"
+        ) from None
+    # No such configuration; a card that means none; a loading script.
+    except (ValueError, TypeError, RuntimeError) as error:
         what = f"configuration {config!r} of {spec}" if config else f"{spec} without --config"
         raise InputError(f"{what} cannot be opened: {' '.join(str(error).split())}") from None
 

@@ -69,8 +69,18 @@ def _parquet(url: str) -> Iterator[Any]:
             # Buffered, so that a row group larger than memory is never read at once. Pre-buffering
             # (the default) reads ahead on Arrow's threads: see `parquet_rows`.
             yield pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
-        except pa.ArrowInvalid as error:
-            raise InputError(f"{url} is no readable Parquet file: {error}") from None
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError) as error:
+            raise _damaged(url, error) from None
+        except OSError as error:
+            if type(error) is OSError and error.errno is None:  # Arrow's own, of a page it read
+                raise _damaged(url, error) from None
+            raise
+
+
+def _damaged(url: str, error: Exception) -> InputError:
+    return InputError(
+        f"{url} is no readable Parquet file ({' '.join(str(error).split())}): write it again"
+    )
 
 
 def _one_parquet(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from release import choices, demand, increment, machine, places
 from release.chain import Chain
+from release.encode import Encoding
 from release.errors import InputError
 from release.existing import Existing, look
 from release.increment import Increment
@@ -138,6 +139,8 @@ def _plan(found: _Found, step: Increment | None) -> ReleasePlan:
     options, source = found.options, found.source if step is None else step.source
     rows = found.whole if step is None else step.rows
     demand.few_bad_rows(rows, found.split, options)
+    encoding: Encoding = choices.one_of("--encoding", options.encoding, ("png", "webp"))
+    demand.encodable(rows, encoding)
     shape = rows.one_shape()
     demand.one_size(shape, found.method, str(options.method))
     net_size = options.net_size or min(224, rows.common_short_side())
@@ -170,7 +173,7 @@ def _plan(found: _Found, step: Increment | None) -> ReleasePlan:
         seed=found.existing.seed.digits,
         typed_seed=found.existing.seed.typed or found.existing.chain.typed_seed,
         formats=choices.formats(options.format or "parquet"),
-        encoding=choices.one_of("--encoding", options.encoding, ("png", "webp")),
+        encoding=encoding,
         rows_per_shard=options.rows_per_shard or _rows_per_shard(rows),
         batch_size=_batch_size(net_size),
         license=options.license or source.license,

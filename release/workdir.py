@@ -86,11 +86,17 @@ def demand_plain_path(folder: Path, what: str) -> None:
     where the path has characters that they take for a pattern or cannot write down."""
     text = str(folder)
     odd = next((mark for mark in ("[", "]", "*", "?", "::") if mark in text), None)
+    odd = odd if shown(text) == text else "bytes that are no UTF-8"
     if odd is not None:
         raise InputError(
-            f"{what} {text} has {odd} in its path, which `datasets` does not take as it is and "
-            "may read another folder for: rename the folder"
+            f"{what} {shown(text)} has {odd} in its path, which `datasets` does not take as it is "
+            "and may read another folder for: rename the folder"
         )
+
+
+def shown(path: str) -> str:
+    r"""The path with \udcNN for each byte in it that is no UTF-8."""
+    return path.encode("utf-8", "backslashreplace").decode()
 
 
 def kept_seed(source: str, target: str) -> Seed:
