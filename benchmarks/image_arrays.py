@@ -44,11 +44,11 @@ def _arranged(name: str, values: np.ndarray) -> np.ndarray:
 
 def _converted(source: str) -> Arrays:
     from release.images import decode
-    from release.source import open_source, protected_split, test_split_of
+    from release.source import open_source, protected_split, test_splits_of
 
     opened = open_source(source)
     train = protected_split(opened, None)
-    test = test_split_of(opened, train)
+    test = next(iter(test_splits_of(opened, train)), None)
     if test is None:
         raise ValueError(f"{source} has no test split: victims cannot be scored")
     arrays: Arrays = {}

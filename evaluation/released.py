@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import re
 import shutil
@@ -86,7 +87,7 @@ def _columns(
 def _open(files: Sequence[Path], format: Format, cache: Path) -> Dataset:
     import datasets
 
-    paths = [str(path) for path in files]
+    paths = [glob.escape(str(path)) for path in files]  # or a folder `w [1]` is taken for `w 1`
     return datasets.load_dataset(format, data_files=paths, split="train", cache_dir=str(cache))
 
 

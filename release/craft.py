@@ -121,7 +121,8 @@ class ShardCrafter:
 
     def _released(self, row: Row, data: bytes) -> ReleasedRow:
         number = self._number(row)
-        key = f"{self.plan.split}-{number:08d}"
+        split = self.plan.split.replace(".", "-")  # a tar's key ends at the first dot
+        key = f"{split}-{number:08d}"
         return ReleasedRow(number, key, data, row.label, row.kept)
 
     def _number(self, row: Row) -> int:

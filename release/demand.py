@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from release import choices
 from release.discover import is_hub_source
+from release.encode import WEBP_SIDE
 from release.errors import InputError, TooManyBadRows
 from release.hub import readable_without_token
 from release.hub_client import be_patient
+from release.increment import DEFAULT_METHOD
 from release.options import ReleaseOptions
 from release.row_names import row_name
 from release.source import Source
@@ -59,7 +61,9 @@ def hidden_source(options: ReleaseOptions) -> None:
         )
 
 
-def few_bad_rows(found: Survey, source: Source, split: str, options: ReleaseOptions) -> None:
+def few_bad_rows(
+    found: Survey, source: Source, split: str, options: ReleaseOptions, remedy: str
+) -> None:
     """No more rows of the split, which was read whole, are unreadable than the person allows."""
     allowed = choices.share("--max-bad", options.max_bad)
     if len(found.bad) > allowed * len(found):
@@ -67,7 +71,7 @@ def few_bad_rows(found: Survey, source: Source, split: str, options: ReleaseOpti
         raise TooManyBadRows(
             f"{len(found.bad)} of {len(found)} rows of split {split} cannot be released (first: "
             f"{row_name(source, split, row)}, {reason}), more than --max-bad {options.max_bad}: "
-            "mend the source or raise --max-bad"
+            f"{remedy} or raise --max-bad"
         )
 
 
@@ -80,12 +84,22 @@ def one_size(shape: tuple[int, int, int] | None, method: Method, name: str) -> N
         )
 
 
+def encodable(rows: Survey, encoding: str) -> None:
+    """Every image fits in the files that are released."""
+    sides = rows.sizes[:, 1:].max(axis=1)
+    if encoding == "webp" and sides.max() > WEBP_SIDE:
+        raise InputError(
+            f"row {int(sides.argmax())} of those to be released has a side of {int(sides.max())} "
+            f"pixels, and those of WebP end at {WEBP_SIDE}: use --encoding png"
+        )
+
+
 def labels(source: Source, method: Method, options: ReleaseOptions) -> None:
     """There are the labels that the method needs."""
     if source.label_column is None and method.needs_labels:
         raise InputError(
-            f"the rows of {source.spec} have no labels and method {options.method} needs "
-            "them: name their column with --label-column, or choose "
+            f"the rows of {source.spec} have no labels and method "
+            f"{options.method or DEFAULT_METHOD} needs them: {_labelling(source)}, or choose "
             f"{_names(lambda m: not m.needs_labels)}"
         )
 
@@ -95,9 +109,16 @@ def scored(source: Source, tested: Source, options: ReleaseOptions) -> None:
     if options.verify and source.label_column is None and tested.label_column is None:
         raise InputError(
             f"the rows of {source.spec} have no labels, and no test split has any to score victims "
-            "by: name the column with --label-column, a labelled split with --test-split, or add "
+            f"by: {_labelling(source)}, name a labelled split with --test-split, or add "
             "--no-verify"
         )
+
+
+def _labelling(source: Source) -> str:
+    """How its rows get labels."""
+    if source.kind == "imagefolder":
+        return "put the images of each class into a folder of its own, all at one depth"
+    return "name their column with --label-column"
 
 
 def possible(tried: Sequence[str], rows: choices.Rows) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from datasets import Features, load_dataset_builder
 from huggingface_hub.repocard import RepoCard
 
@@ -17,19 +17,18 @@ from release import samples
 from release.errors import HubRefused, InputError
 from release.hub import HubRepo
 from release.hub_client import patiently, source_patience, token_for
+from release.image_folder import ImageFolder, files_below
 from release.manifest import MADE_BY, manifest_path
-from release.readers import open_file
+from release.readers import open_file, within
 from release.shards import FIRST_RELEASE
 from release.threads import in_order
-from release.workdir import cache_home
+from release.workdir import cache_home, demand_plain_path, shown
 
 Kind = Literal["parquet", "imagefolder", "webdataset"]
 _KINDS: tuple[Kind, ...] = ("parquet", "imagefolder", "webdataset")
 _HUB = "hf://datasets/"
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+(@[^@]+)?")
 _COMMIT = re.compile(r"hf://datasets/[^@]+@([0-9a-f]{40})/")
-_METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,8 @@ class Found:
     """A dataset's files and what it says about itself.
 
     root: a local folder, or hf://datasets/ID@COMMIT; splits: each split's file URLs in row order;
-    features: as its card declares them, or None; card: the YAML of its README.
+    features: as its card declares them, or None; card: the YAML of its README; unread: of an image
+    folder, how many files of each extension are no rows.
     """
 
     spec: str
@@ -49,6 +49,7 @@ class Found:
     features: Features | None
     readme: str
     card: dict[str, Any]
+    unread: Sequence[str] = ()
 
     def files(self) -> list[str]:
         """Every split's files."""
@@ -72,7 +73,7 @@ class Found:
     def citation(self) -> str | None:
         """The first BibTeX block of the README."""
         block = re.search(r"^```bib(?:tex)?\s*\n(.*?)^```", self.readme, re.DOTALL | re.MULTILINE)
-        return block[1].strip() if block else None
+        return (block[1].strip() or None) if block else None
 
 
 def discover(spec: str, config: str | None, *, ours_too: bool = False) -> Found:
@@ -84,16 +85,26 @@ def discover(spec: str, config: str | None, *, ours_too: bool = False) -> Found:
     where = _where(spec)
     on_hub = where.startswith(_HUB)
     path, _, revision = where.removeprefix(_HUB).partition("@") if on_hub else (where, "", "")
+    if not on_hub:
+        demand_plain_path(Path(where), "the dataset")
     pin = _pin(path, revision or "main", spec) if on_hub else None
     builder = _builder(path, spec, config, pin)
     files = builder.config.data_files or {}
     splits = {str(split): [str(url) for url in urls] for split, urls in files.items()}
-    root = _root(where, [url for urls in splits.values() for url in urls])
+    urls = [url for some in splits.values() for url in some]
+    root = _root(where, urls)
     kind = _kind(builder, spec)
-    if kind == "imagefolder":
-        images = tuple(builder.EXTENSIONS)
-        splits = {split: _images(urls, root, images) for split, urls in splits.items()}
+    _demand_utf8(spec, urls)
     readme = _read_text(f"{root}/README.md")
+    card = _card(readme)
+    unread: list[str] = []
+    if kind == "imagefolder":
+        by_owner = ours_too or bool(card.get("configs"))
+        folder = ImageFolder(spec, root, splits, tuple(builder.EXTENSIONS), by_owner)
+        splits = folder.images()
+        there = _files(path, pin)
+        _demand_utf8(spec, there)
+        unread = folder.unread(there)
     found = Found(
         spec=spec,
         root=root,
@@ -103,7 +114,8 @@ def discover(spec: str, config: str | None, *, ours_too: bool = False) -> Found:
         splits=splits,
         features=builder.info.features,
         readme=readme,
-        card=_card(readme),
+        card=card,
+        unread=unread,
     )
     if not ours_too:
         _refuse_own_release(found)
@@ -144,22 +156,20 @@ def _root(where: str, urls: Sequence[str]) -> str:
     return commit[0].rstrip("/") if commit else where
 
 
-def within(root: str, url: str) -> str:
-    """A file's path within its dataset, with forward slashes."""
-    return os.path.relpath(url, root).replace(os.sep, "/")
-
-
-def _images(urls: Sequence[str], root: str, extensions: tuple[str, ...]) -> list[str]:
-    """The image files among `urls`, by the digest of their path within the source, so that the
-    first N rows are not all of one class."""
-    for url in urls:
-        if PurePosixPath(url).name in _METADATA or url.lower().endswith(_ARCHIVES):
+def _demand_utf8(spec: str, paths: Sequence[str]) -> None:
+    """Every name can be written down, as the pin and the plan do."""
+    for path in paths:
+        if shown(path) != path:
             raise InputError(
-                f"{within(root, url)} lies among images, and only plain image files in class "
-                "folders are read: unpack archives; with metadata, convert to Parquet first"
+                f"{spec} has a file whose name is not UTF-8 ({shown(path)}): rename it"
             )
-    images = [url for url in urls if url.lower().endswith(extensions)]
-    return sorted(images, key=lambda url: hashlib.sha256(within(root, url).encode()).digest())
+
+
+def _files(path: str, pin: str | None) -> list[str]:
+    """The paths within it of all files of a local folder, or of a repository at a commit."""
+    if pin is None:
+        return list(files_below(path))
+    return [*HubRepo(path, pin, source_patience(), role="source").list(pin)]
 
 
 def _pin(repo_id: str, revision: str, spec: str) -> str:
@@ -194,7 +204,13 @@ def _builder(path: str, spec: str, config: str | None, revision: str | None) -> 
             f"{spec} could not be read from the Hub ({str(error).partition(chr(10))[0]}): run the "
             "same command again"
         ) from None
-    except (ValueError, RuntimeError) as error:  # no such configuration; a loading script
+    except yaml.YAMLError as error:
+        raise InputError(
+            f"the YAML at the top of the README.md of {spec} cannot be read "
+            f"({' '.join(str(error).split())}): mend it"
+        ) from None
+    # No such configuration; a card that means none; a loading script.
+    except (ValueError, TypeError, RuntimeError) as error:
         what = f"configuration {config!r} of {spec}" if config else f"{spec} without --config"
         raise InputError(f"{what} cannot be opened: {' '.join(str(error).split())}") from None
 

@@ -18,7 +18,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     # Method 0 is five times as fast as PNG at the same size (224x224).
     "webp": {"format": "WEBP", "lossless": True, "method": 0, "quality": 75},
 }
-_WEBP_SIDE = 16383
+WEBP_SIDE = 16383
 
 
 def encode(pixels: np.ndarray, encoding: Encoding = "png") -> bytes:
@@ -27,10 +27,10 @@ def encode(pixels: np.ndarray, encoding: Encoding = "png") -> bytes:
     The bytes depend on the pixels and Pillow's version only. WebP has no one-channel images: there
     the one channel is stored three times. ValueError for a side above 16383 in WebP.
     """
-    if encoding == "webp" and max(pixels.shape[:2]) > _WEBP_SIDE:
+    if encoding == "webp" and max(pixels.shape[:2]) > WEBP_SIDE:
         raise ValueError(
             f"an image of {pixels.shape[1]}x{pixels.shape[0]} does not fit in WebP, whose sides "
-            f"end at {_WEBP_SIDE}: use --encoding png"
+            f"end at {WEBP_SIDE}: use --encoding png"
         )
     image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     file = BytesIO()

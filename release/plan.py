@@ -214,7 +214,10 @@ class ReleasePlan:
 
     def craft_key(self) -> str:
         """Names the shards: everything their bytes depend on."""
-        rows = [{**self.source, "chosen": {}}, self.survey]  # whatever folder lists them
+        rows = [
+            {**self.source, "chosen": {}, "unread": []},
+            self.survey,
+        ]  # whatever folder lists them
         return digest_of([self.fit_key(), rows, *(getattr(self, name) for name in _IN_THE_BYTES)])
 
     def protected_key(self) -> str:

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from release.errors import InputError, StorageError
 from release.manifest import FOLDER, MADE_BY, manifest_path
+from release.workdir import demand_plain_path
 
 CARD = "README.md"
 _HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
@@ -145,7 +146,9 @@ class LocalTarget:
                 "clean ones: name another folder"
             )
         self._recover()
-        if self.path.exists() and not self.is_ours():
+        if not self.path.exists():
+            demand_plain_path(self.path, "--to")
+        elif not self.is_ours():
             raise InputError(
                 f"{self.path} exists and is not a release of this tool: it was left as it is; "
                 "name another folder with --to"

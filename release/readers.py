@@ -69,8 +69,18 @@ def _parquet(url: str) -> Iterator[Any]:
             # Buffered, so that a row group larger than memory is never read at once. Pre-buffering
             # (the default) reads ahead on Arrow's threads: see `parquet_rows`.
             yield pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
-        except pa.ArrowInvalid as error:
-            raise InputError(f"{url} is no readable Parquet file: {error}") from None
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError) as error:
+            raise _damaged(url, error) from None
+        except OSError as error:
+            if type(error) is OSError and error.errno is None:  # Arrow's own, of a page it read
+                raise _damaged(url, error) from None
+            raise
+
+
+def _damaged(url: str, error: Exception) -> InputError:
+    return InputError(
+        f"{url} is no readable Parquet file ({' '.join(str(error).split())}): write it again"
+    )
 
 
 def _one_parquet(
@@ -165,7 +175,12 @@ def folder_rows(
     chosen = files[start:stop]
     images = in_order(_read, chosen, threads=8, ahead=32)
     for number, (url, image) in enumerate(zip(chosen, images, strict=True), start):
-        yield Row(number, image, numbers.get(PurePosixPath(url).parent.name))
+        yield Row(number, image, numbers.get(class_folder(url)))
+
+
+def class_folder(url: str) -> str:
+    """What the folder of an image is called."""
+    return PurePosixPath(url).parent.name
 
 
 def tar_rows(files: Sequence[str], fields: Fields, start: int, stop: int) -> Iterator[Row]:
@@ -232,11 +247,22 @@ def split_key(name: str) -> tuple[str, str]:
 
 
 def _tar_row(tar: tarfile.TarFile, members: Members, fields: Fields, number: int) -> Row:
-    wanted = (fields.image,) if fields.image else IMAGE_EXTENSIONS
-    image = next((members[e] for e in wanted if e in members), None)
-    data = contents(tar, image) if image is not None else b""
+    data = _member(tar, members, fields.image or only_image(members)) or b""
     label = _whole_number(_member(tar, members, fields.label)) if fields.label else None
     return Row(number, data, label, _json_fields(tar, members, fields.kept))
+
+
+def only_image(members: Members) -> str:
+    """The extension of a sample's image, empty where it has none; InputError where it has several,
+    since nobody has said which."""
+    images = [extension for extension in members if extension in IMAGE_EXTENSIONS]
+    if len(images) > 1:
+        name = members[images[0]].name
+        raise InputError(
+            f"the sample of {name} has several images (.{', .'.join(images)}): say with "
+            "--image-column which is protected; the others are not published"
+        )
+    return images[0] if images else ""
 
 
 def _member(tar: tarfile.TarFile, members: Members, extension: str) -> bytes | None:
@@ -278,6 +304,11 @@ def open_file(url: str) -> Any:
 
         return RemoteFile(url)
     return open(url, "rb")
+
+
+def within(root: str, url: str) -> str:
+    """A file's path within its dataset, with forward slashes."""
+    return os.path.relpath(url, root).replace(os.sep, "/")
 
 
 def _read(url: str) -> bytes:

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING
 
 from release import choices, demand, increment, machine, places
 from release.chain import Chain
+from release.encode import Encoding
 from release.errors import InputError
 from release.existing import Existing, look
 from release.increment import Increment
+from release.opening import opened, tested
 from release.options import ReleaseOptions
 from release.plan import ReleasePlan
 from release.publish import Target, target_of
 from release.shards import default_rows_per_shard
-from release.source import Source, known_split, open_source, protected_split, test_split_of
+from release.source import Source, protected_split, test_splits_of
 from release.survey import Survey, survey
 from release.terminal import Terminal
 from release.unused import of_settings, without_effect
@@ -51,7 +53,7 @@ def resolve(options: ReleaseOptions, workdir: Workdir, terminal: Terminal) -> Re
         options = increment.continued(options, chain)
     method = _method(options)
     demand.hidden_source(options)
-    source = _open(options)
+    source = opened(options)
     split = protected_split(source, options.split)
     source = increment.with_classes(chain, source.labelled_as(split))
     _tell_start(source, split, existing.target, chain, terminal)
@@ -103,17 +105,21 @@ class _Scored:
 
 
 def _scored(
-    source: Source, split: str, options: ReleaseOptions, workdir: Workdir, terminal: Terminal
+    whole: Source, split: str, options: ReleaseOptions, workdir: Workdir, terminal: Terminal
 ) -> _Scored:
-    test = _test_split(source, split, options)
-    tested = _tested(source, test, options)
-    demand.scored(source, tested, options)
+    source, test = tested(whole, split, options)
+    demand.scored(whole, source, options)
+    unlabelled = [name for name in test_splits_of(whole, split)[:1] if name != test]
+    if unlabelled and options.test_split is None:
+        terminal.line(f"split {unlabelled[0]} has no labels to score victims by")
     if test is None:
-        return _Scored(tested, None, None)
-    rows = _survey(tested.bare(), test, None, options, workdir, terminal)
+        return _Scored(source, None, None)
+    rows = _survey(
+        source.bare(), test, None, options, workdir, terminal, "name another with --test-split"
+    )
     if options.verify:
-        demand.several_classes(tested, rows, "test rows")
-    return _Scored(tested, test, rows)
+        demand.several_classes(source, rows, "test rows")
+    return _Scored(source, test, rows)
 
 
 @dataclass(frozen=True)
@@ -135,6 +141,8 @@ def _plan(found: _Found, step: Increment | None) -> ReleasePlan:
     which rows are added to a dataset that is there already."""
     options, source = found.options, found.source if step is None else step.source
     rows = found.whole if step is None else step.rows
+    encoding: Encoding = choices.one_of("--encoding", options.encoding, ("png", "webp"))
+    demand.encodable(rows, encoding)
     shape = rows.one_shape()
     demand.one_size(shape, found.method, str(options.method))
     net_size = options.net_size or min(224, rows.common_short_side())
@@ -167,7 +175,7 @@ def _plan(found: _Found, step: Increment | None) -> ReleasePlan:
         seed=found.existing.seed.digits,
         typed_seed=found.existing.seed.typed or found.existing.chain.typed_seed,
         formats=choices.formats(options.format or "parquet"),
-        encoding=choices.one_of("--encoding", options.encoding, ("png", "webp")),
+        encoding=encoding,
         rows_per_shard=options.rows_per_shard or _rows_per_shard(rows),
         batch_size=_batch_size(net_size),
         license=options.license or source.license,
@@ -232,6 +240,8 @@ def _tell_start(
 ) -> None:
     there = f"{chain.next_name}, after {chain.num_rows:,} rows" if chain.manifests else "new"
     terminal.line(f"clean {source.spec} -> {target.name} ({there})")
+    if source.label_column is None:
+        terminal.line(f"the rows of split {split} have no labels")
     left = [f"{kind} {', '.join(names)}" for kind, names in _not_published(source, split).items()]
     if left:
         terminal.line(f"not published: {'; '.join(left)}")
@@ -243,6 +253,7 @@ def _not_published(source: Source, split: str) -> dict[str, list[str]]:
         "configs": list(source.other_configs),
         "splits": [name for name in source.splits if name != split],
         "columns": list(source.dropped),
+        "files": list(source.unread),
     }
     return {kind: names for kind, names in left.items() if names}
 
@@ -275,35 +286,6 @@ def _method(options: ReleaseOptions) -> Method:
         raise InputError(f"{problem} (see `protect-release methods`)") from None
 
 
-def _open(options: ReleaseOptions, looked_at: str | None = None) -> Source:
-    return open_source(
-        options.source,
-        config=options.config,
-        image_column=options.image_column,
-        label_column=options.label_column,
-        keep=options.keep_column,
-        keep_clean=options.keep_clean_column,
-        looked_at=looked_at,
-    )
-
-
-def _test_split(source: Source, split: str, options: ReleaseOptions) -> str | None:
-    if options.test_split == split:
-        raise InputError(f"--test-split {split} is the split that is published: name another")
-    if options.test_split is not None:
-        return known_split(source, "--test-split", options.test_split)
-    return test_split_of(source, split)
-
-
-def _tested(source: Source, test_split: str | None, options: ReleaseOptions) -> Source:
-    """What the test split is read from: for rows without labels, with whatever labels it has
-    itself."""
-    if source.label_column is not None or test_split is None:
-        return source
-    tested = _open(options, looked_at=test_split)
-    return tested if tested.is_labelled(test_split) else source
-
-
 def _countermeasures(options: ReleaseOptions, source: Source, tested: Source) -> list[str]:
     """What victims try: plain training, which the gate judges, and what was asked for; without
     labels nothing that learns from them."""
@@ -323,10 +305,11 @@ def _survey(
     options: ReleaseOptions,
     workdir: Workdir,
     terminal: Terminal,
+    remedy: str = "mend the source",
 ) -> Survey:
     with terminal.stage(f"survey {split}") as tell:
         found = survey(source, split, workdir.survey(split), limit=limit, progress=tell)
-    demand.few_bad_rows(found, source, split, options)
+    demand.few_bad_rows(found, source, split, options, remedy)
     if found.bad:
         terminal.line(f"split {split}: {len(found.bad)} of {len(found)} rows are left out")
     return found

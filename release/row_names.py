@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from release import readers
-from release.discover import within
+from release.readers import within
 from release.source import Source
 
 

@@ -27,11 +27,12 @@ from release.columns import (
     find_label,
     kept_columns,
 )
-from release.discover import Found, Kind, discover, within
+from release.discover import Found, Kind, discover
 from release.errors import InputError
-from release.readers import Fields, Row
+from release.image_folder import class_folders
+from release.readers import Fields, Row, class_folder
 
-__all__ = ["Row", "Source", "known_split", "open_source", "protected_split", "test_split_of"]
+__all__ = ["Row", "Source", "known_split", "open_source", "protected_split", "test_splits_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +42,9 @@ class Source:
     pin: the commit on the Hub, or a digest of every file's path and contents; splits: the URLs of
     each split's files, in row order; tar_image, tar_label: extensions within tars (None: any image,
     no label); kept: the other published columns with their features; kept_clean: those among them
-    whose values are published whatever they are; dropped: columns that are not published; chosen:
-    for splits that are not read whole, an .npy file of the row numbers that are (ascending), rows
-    then counting from 0 anew.
+    whose values are published whatever they are; dropped: columns that are not published; unread:
+    how many files of each extension among images are no rows; chosen: for splits that are not read
+    whole, an .npy file of the row numbers that are (ascending), rows then counting from 0 anew.
     """
 
     spec: str
@@ -63,6 +64,7 @@ class Source:
     license: str | None
     pretty_name: str | None
     citation: str | None
+    unread: Sequence[str] = ()
     chosen: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -85,8 +87,11 @@ class Source:
     def is_labelled(self, split: str) -> bool:
         """Whether some row of the split has a label, or there is no row that could have none;
         labels alone are read, up to the first one."""
-        if self.label_column is None or self.kind == "imagefolder":
-            return self.label_column is not None
+        if self.label_column is None:
+            return False
+        if self.kind == "imagefolder":
+            files = self.files(split)
+            return not files or any(class_folder(url) in self.class_names for url in files)
         if self.kind == "parquet":
             labels = readers.parquet_labels(self.files(split), self.label_column)
         else:
@@ -183,6 +188,7 @@ def open_source(
     keep: Sequence[str] = (),
     keep_clean: Sequence[str] = (),
     ours_too: bool = False,
+    split: str | None = None,
     looked_at: str | None = None,
 ) -> Source:
     """The source that a person means by `spec`, found and pinned.
@@ -191,10 +197,11 @@ def open_source(
     org/name[@revision] (or hf://datasets/org/name[@revision]), or sample:NAME. Raises InputError
     where nothing is there, it holds no images, a named column or configuration does not exist, or
     it is itself one of our releases, unless `ours_too`. What its columns are is found from all
-    splits, or from the one that is `looked_at`.
+    splits, or from the one that is `looked_at`; the classes of an image folder from `split` (train
+    by default), and others that are laid out alike.
     """
     found = discover(spec, config, ours_too=ours_too)
-    wanted = _Wanted(image_column, label_column, tuple(keep), tuple(keep_clean))
+    wanted = _Wanted(image_column, label_column, tuple(keep), tuple(keep_clean), split)
     seen = found if looked_at is None else found.only(looked_at)
     chosen = _CHOOSE[found.kind](seen, wanted)
     return Source(
@@ -215,6 +222,7 @@ def open_source(
         license=found.fact("license"),
         pretty_name=found.fact("pretty_name"),
         citation=found.citation(),
+        unread=found.unread,
     )
 
 
@@ -241,20 +249,20 @@ def known_split(source: Source, option: str, name: str) -> str:
     return name
 
 
-def test_split_of(source: Source, protected: str) -> str | None:
-    """The split that victims are scored on where nobody names one."""
-    names = ("test", "validation")
-    return next((name for name in names if name in source.splits and name != protected), None)
+def test_splits_of(source: Source, protected: str) -> list[str]:
+    """The splits that victims may be scored on where nobody names one, the likeliest first."""
+    return [name for name in ("test", "validation") if name in source.splits and name != protected]
 
 
 @dataclass(frozen=True)
 class _Wanted:
-    """The columns a person named."""
+    """The columns a person named, and the split to protect."""
 
     image: str | None
     label: str | None
     keep: tuple[str, ...]
     keep_clean: tuple[str, ...]
+    split: str | None
 
     def kept(self, features: Features, *used: str | None) -> dict[str, Any]:
         return kept_columns(features, used, self.keep, self.keep_clean)
@@ -287,14 +295,10 @@ def _in_parquet(found: Found, wanted: _Wanted) -> _Chosen:
 
 
 def _in_folders(found: Found, wanted: _Wanted) -> _Chosen:
-    """Classes are the images' folders, where there are at least two, all at one depth."""
-    paths = [within(found.root, url).split("/") for url in found.files()]
-    folders = tuple(sorted({path[-2] for path in paths if len(path) > 1}))
-    labelled = len(folders) > 1 and len({len(path) for path in paths}) == 1
-    features = Columns("image", "label" if labelled else None, folders).features()
+    names = class_folders(found.spec, found.root, found.splits, wanted.split)
+    features = Columns("image", "label" if names else None, names).features()
     image, label = find_image(features, wanted.image), find_label(features, wanted.label)
-    kept = wanted.kept(features, image, label)
-    return _Chosen(Columns(image, label, folders if labelled else (), kept), [*features])
+    return _Chosen(Columns(image, label, names, wanted.kept(features, image, label)), [*features])
 
 
 def _in_tars(found: Found, wanted: _Wanted) -> _Chosen:

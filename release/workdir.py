@@ -81,6 +81,24 @@ def place_of(source: str) -> str:
     return str(path.resolve()) if source and path.exists() else source
 
 
+def demand_plain_path(folder: Path, what: str) -> None:
+    """Readers such as `datasets` find this very folder by its path, and no other one: InputError
+    where the path has characters that they take for a pattern or cannot write down."""
+    text = str(folder)
+    odd = next((mark for mark in ("[", "]", "*", "?", "::") if mark in text), None)
+    odd = odd if shown(text) == text else "bytes that are no UTF-8"
+    if odd is not None:
+        raise InputError(
+            f"{what} {shown(text)} has {odd} in its path, which `datasets` does not take as it is "
+            "and may read another folder for: rename the folder"
+        )
+
+
+def shown(path: str) -> str:
+    r"""The path with \udcNN for each byte in it that is no UTF-8."""
+    return path.encode("utf-8", "backslashreplace").decode()
+
+
 def kept_seed(source: str, target: str) -> Seed:
     """From the operating system: drawn once for this source and target, then read."""
     path = _seed_file(source, target)

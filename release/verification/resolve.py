@@ -18,7 +18,7 @@ from release.hub_client import be_patient
 from release.plan import digest_of
 from release.publish import Target, release_names
 from release.published import copy_of, named
-from release.source import Source, known_split, open_source, protected_split, test_split_of
+from release.source import Source, known_split, open_source, protected_split, test_splits_of
 from release.staging import public_name
 from release.survey import Survey, survey
 from release.terminal import Terminal
@@ -135,7 +135,7 @@ def _tested(
     if not test.is_labelled(scored):
         raise InputError(
             f"the test rows of {test.spec} have no labels, so victims cannot be scored: name the "
-            "column with --label-column, or another --clean"
+            "column with --label-column, a labelled split with --test-split, or another --clean"
         )
     if released.class_names and released.class_names != test.class_names:
         raise InputError(
@@ -178,6 +178,7 @@ def _opened(where: str, spec: str, options: VerifyOptions, looked_at: str | None
             image_column=options.image_column,
             label_column=options.label_column,
             ours_too=spec == options.release,
+            split=options.split,
             looked_at=looked_at,
         )
     except InputError as problem:
@@ -191,14 +192,14 @@ def _test_split(test: Source, split: str, options: VerifyOptions) -> str:
         )
     if options.test_split is not None:
         return known_split(test, "--test-split", options.test_split)
-    found = test_split_of(test, split)
-    if found is None:
+    found = test_splits_of(test, split)
+    if not found:
         missing = "give the clean dataset with --clean" if options.clean is None else ""
         raise InputError(
             f"{options.clean or options.release} has no clean test split to score victims on: "
             f"{missing or 'name one of its splits with --test-split'}"
         )
-    return found
+    return next((name for name in found if test.is_labelled(name)), found[0])
 
 
 @dataclass(frozen=True)

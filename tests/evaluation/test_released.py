@@ -72,6 +72,15 @@ def read(
     )
 
 
+@pytest.mark.parametrize("format", ["parquet", "webdataset"])
+def test_shards_are_read_from_a_folder_of_any_name(tmp_path: Path, format: str) -> None:
+    pixels = [picture(row) for row in ROWS]
+    folder = tmp_path / "w [1]?*"
+    folder.mkdir()
+    file = tar(folder, pixels) if format == "webdataset" else parquet(folder, pixels, ROWS)
+    assert len(read([file], folder / "read", format)) == len(ROWS)
+
+
 def test_parquet_shards_come_back_exactly_and_in_row_order(tmp_path: Path) -> None:
     pixels = [picture(row) for row in ROWS]
     late = parquet(tmp_path, pixels[3:], ROWS[3:], "late")

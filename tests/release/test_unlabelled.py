@@ -96,6 +96,25 @@ def test_a_second_release_is_listed_with_the_figures_it_was_judged_by(
     assert status.count("% with simclr") == 2
 
 
+def test_a_test_split_without_labels_is_passed_over(
+    run: Run, small: Path, out: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "hidden"
+    shutil.copytree(small / "data", folder / "data")
+    (folder / "data/test-0.parquet").rename(folder / "data/validation-0.parquet")
+    write_split(folder / "data/test-0.parquet", np.zeros((6, 28, 28), np.uint8), np.full(6, -1))
+    asked = ("plan", folder, "--to", out, "--workdir", tmp_path / "work", *ASKED)
+    told = run(*asked)
+    assert told.exit_code == 0, told.output
+    assert ReleasePlan.load(tmp_path / "work/plan.json").test_split == "validation"
+    assert "split test has no labels" in told.stderr
+    labels = np.array([0, 1, 2, 3, -1, -1])
+    write_split(folder / "data/test-0.parquet", np.zeros((6, 28, 28), np.uint8), labels)
+    told = run(*asked)
+    assert told.exit_code == 4, told.output
+    assert "name another with --test-split or raise --max-bad" in told.stderr
+
+
 def test_loose_pictures_are_tested_on_class_folders(
     run: Run, folders: Path, out: Path, tmp_path: Path
 ) -> None:
