@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from release.errors import InputError, StorageError
+from release.linking import copy_modes, link_tree, place_file
 from release.manifest import FOLDER, MADE_BY, manifest_path
 
 CARD = "README.md"
@@ -197,8 +198,10 @@ class LocalTarget:
         incoming = self._beside("incoming")
         shutil.rmtree(incoming, ignore_errors=True)
         try:
-            _link_tree(self.path, incoming)
-            _link_tree(staged, incoming)
+            incoming.mkdir(mode=0o700 if self.path.exists() else 0o777)
+            link_tree(self.path, incoming)
+            link_tree(staged, incoming)
+            copy_modes(self.path, incoming)
             self._swap(incoming)
         except OSError as problem:
             shutil.rmtree(incoming, ignore_errors=True)
@@ -257,27 +260,6 @@ def _made_here(manifest: bytes) -> bool:
         return bool(json.loads(manifest).get("made_by") == MADE_BY)
     except (ValueError, AttributeError):
         return False
-
-
-def _link_tree(source: Path, target: Path) -> None:
-    """Every file of `source` is in `target`, in place of one of the same path."""
-    target.mkdir(parents=True, exist_ok=True)
-    for path in sorted(source.rglob("*")):
-        if path.is_dir():
-            (target / path.relative_to(source)).mkdir(exist_ok=True)
-        else:
-            place_file(path, target / path.relative_to(source))
-
-
-def place_file(source: Path, target: Path) -> None:
-    """`target` is the file: a hard link where the file system allows it, since published files are
-    never written again in place."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
 
 
 def target_of(

@@ -15,6 +15,7 @@ from release.errors import InputError
 from release.existing import Existing, look
 from release.increment import Increment
 from release.options import ReleaseOptions
+from release.paths import absolute, demand_outside, written
 from release.plan import ReleasePlan
 from release.publish import Target, target_of
 from release.shards import default_rows_per_shard
@@ -29,16 +30,19 @@ if TYPE_CHECKING:
 
 
 def workdir_of(options: ReleaseOptions) -> Workdir:
-    """Where this release is made."""
+    """Where this release is made; InputError where others would read what is secret there."""
+    target, source = _target(options), written(options.source)
     if options.workdir is not None:
-        chosen, source = Path(options.workdir).expanduser().resolve(), Path(options.source)
-        if source.expanduser().exists() and chosen.is_relative_to(source.expanduser().resolve()):
-            raise InputError(
-                f"--workdir {chosen} lies in the source, which would hold protected images beside "
-                "clean ones: name another folder"
-            )
-        return Workdir(chosen)
-    return Workdir(default_workdir(options.source, _target(options).name))
+        chosen = absolute(options.workdir)
+    else:
+        chosen = default_workdir(options.source, target.name)
+    if source.exists():
+        clean = "the source, which would hold protected images beside clean ones"
+        demand_outside(chosen, source, clean)
+    if not target.is_hub:
+        readers = "the target, whose readers would get the secret seed and clean images"
+        demand_outside(chosen, Path(target.name), readers)
+    return Workdir(chosen)
 
 
 def resolve(options: ReleaseOptions, workdir: Workdir, terminal: Terminal) -> ReleasePlan | None:
