@@ -8,16 +8,17 @@ whether it may be written (`refuse`), and takes the staged files of one release 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from release.errors import InputError, StorageError
 from release.linking import copy_modes, link_tree, place_file
+from release.locks import held
 from release.manifest import FOLDER, MADE_BY, manifest_path
 
 CARD = "README.md"
@@ -162,11 +163,14 @@ class LocalTarget:
             parent.mkdir(parents=True, exist_ok=True)
         except OSError as problem:
             raise self._unwritable(problem) from None
-        if not os.access(parent, os.W_OK | os.X_OK):
-            raise StorageError(f"{parent} cannot be written: name another folder with --to")
+        with self._alone():
+            pass  # so what it shall hold can be made beside it
 
     def published(self) -> Published:
         self._recover()
+        return self._look()
+
+    def _look(self) -> Published:
         card = self.path / CARD
         readme = card.read_bytes().decode("utf-8", "replace") if card.is_file() else ""
         return Published(None, self._releases(), readme)
@@ -183,17 +187,19 @@ class LocalTarget:
         """Nothing: a folder takes everything at once."""
 
     def publish(self, staged: Path, release: str, after: Published) -> str:
-        there = self._releases()
-        if there.get(release) == (staged / manifest_path(release)).read_bytes():
-            return self.name
-        return self._lay(staged, after)
+        with self._alone():
+            if self._releases().get(release) != (staged / manifest_path(release)).read_bytes():
+                self._lay(staged, after)
+        return self.name
 
     def add(self, staged: Path, title: str, after: Published) -> str:
-        return self._lay(staged, after)
+        with self._alone():
+            self._lay(staged, after)
+        return self.name
 
-    def _lay(self, staged: Path, after: Published) -> str:
+    def _lay(self, staged: Path, after: Published) -> None:
         """What is there with the staged files over it takes its place."""
-        if self._releases() != after.releases:
+        if self._look() != after:
             raise HeadMoved(self.name)
         incoming = self._beside("incoming")
         shutil.rmtree(incoming, ignore_errors=True)
@@ -206,7 +212,6 @@ class LocalTarget:
         except OSError as problem:
             shutil.rmtree(incoming, ignore_errors=True)
             raise self._unwritable(problem) from None
-        return self.name
 
     def name_releases(self, releases: Sequence[str]) -> None:
         """Nothing: a folder is what it is now."""
@@ -234,10 +239,27 @@ class LocalTarget:
         shutil.rmtree(previous, ignore_errors=True)
 
     def _recover(self) -> None:
-        """Undoes a swap that was killed between its two renames."""
-        previous = self._beside("previous")
-        if previous.exists() and not self.path.exists():
-            previous.rename(self.path)
+        """Undoes a swap that was killed between its two renames; one that is under way is waited
+        for."""
+        if self._is_half_swapped():
+            with self._alone():
+                pass
+
+    def _is_half_swapped(self) -> bool:
+        return self._beside("previous").exists() and not self.path.exists()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other run changes the folder meanwhile, and it is whole; StorageError where nothing
+        can be written beside it."""
+        with ExitStack() as until_then:
+            try:
+                until_then.enter_context(held(self._beside("lock")))
+                if self._is_half_swapped():
+                    self._beside("previous").rename(self.path)
+            except OSError as problem:
+                raise self._unwritable(problem) from None
+            yield
 
     def _beside(self, what: str) -> Path:
         return self.path.with_name(f".{self.path.name}.{what}")
