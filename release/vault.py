@@ -5,7 +5,7 @@ salt                              with it the key is stretched; not secret
 facts.enc                         the target, and the seed and whether it was typed
 states/KEY/files.enc              the names of a State's files
 states/KEY/NAME.safetensors.enc   one of them
-ledger/RELEASE-ID.enc             the rows of the release of this name and id (`release.ledger`)
+ledger/TAG-ID.enc                 the rows of the release of this tag and id (`release.ledger`)
 
 Each .enc file is AES-256-GCM: 12 random bytes, the ciphertext and its tag. The file's own name is
 authenticated with it, so that no file can be put in another's place. (Fernet, being base64, would
@@ -52,12 +52,12 @@ def _listing_name(key: str) -> str:
     return _state_name(key, "files")
 
 
-def _entry_name(release: str, release_id: str) -> str:
-    return f"ledger/{release}-{release_id}.enc"
+def _entry_name(tag: str, release_id: str) -> str:
+    return f"ledger/{tag}-{release_id}.enc"
 
 
 def _entries(names: Iterable[str]) -> Iterator[tuple[str, str, str]]:
-    """(name, release, id) of each ledger entry among these names."""
+    """(name, tag, id) of each ledger entry among these names."""
     for name in names:
         found = re.fullmatch(r"ledger/(.+)-(.+)\.enc", name)
         if found:
@@ -235,10 +235,10 @@ class Vault:
         this release are kept, and the rows of releases that never came to be are dropped.
 
         States that were kept before stay as they are, and so does a seed once a release is
-        confirmed, whose rows were made with it. `confirmed` are the ids of the
-        releases that readers see, by name: dropped are entries whose release they see under another
-        id. One of a release that they do not see yet stays, for another run may be about to publish
-        it. Doing this again changes nothing.
+        confirmed, whose rows were made with it. `release` is the release's tag, and `confirmed` are
+        the ids of the releases that readers see, by their tags: dropped are entries whose release
+        they see under another id. One of a release that they do not see yet stays, for another run
+        may be about to publish it; so does one of another branch. Doing this again changes nothing.
         """
         there = self._look_again()
         dropped = {n for n, name, id in _entries(there) if confirmed.get(name, id) != id}
