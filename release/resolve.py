@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from release import choices, demand, increment, machine, places
+from release import choices, demand, increment, machine
 from release.chain import Chain
 from release.errors import InputError
 from release.existing import Existing, look
@@ -212,7 +212,7 @@ def _where(found: _Found) -> dict[str, object]:
         "public": found.existing.for_everybody,
         "gated": options.gated,
         "hub_patience": options.hub_patience,
-        "state": places.state_text(options, found.existing.target),
+        "state": found.existing.state,
         "workdir": str(found.workdir.path),
     }
 
