@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from datasets import Features, load_dataset_builder
@@ -18,6 +18,7 @@ from release.errors import HubRefused, InputError
 from release.hub import HubRepo
 from release.hub_client import patiently, source_patience, token_for
 from release.manifest import MADE_BY, manifest_path
+from release.paths import written
 from release.readers import open_file
 from release.shards import FIRST_RELEASE
 from release.threads import in_order
@@ -114,7 +115,7 @@ def is_hub_source(spec: str) -> bool:
     """Whether these words mean a dataset on the Hub, whether or not it is there."""
     if spec.startswith(_HUB):
         return True
-    return bool(_HUB_ID.fullmatch(spec)) and not Path(spec).expanduser().exists()
+    return bool(_HUB_ID.fullmatch(spec)) and not written(spec).exists()
 
 
 def _where(spec: str) -> str:
@@ -123,7 +124,7 @@ def _where(spec: str) -> str:
         return str(samples.folder(spec.removeprefix("sample:"), cache_home() / "samples"))
     if spec.startswith(_HUB):
         return spec
-    local, is_hub_id = Path(spec).expanduser(), bool(_HUB_ID.fullmatch(spec))
+    local, is_hub_id = written(spec), bool(_HUB_ID.fullmatch(spec))
     if local.is_dir() and is_hub_id:
         raise InputError(
             f"{spec} is a folder here and may be a dataset on the Hub: write ./{spec} for the "

@@ -8,8 +8,13 @@ from release.errors import InputError
 
 
 def written(text: str) -> Path:
-    """The path that a person wrote, with ~ for a home."""
-    return Path(text).expanduser()
+    """The path that a person wrote, with ~ for a home; InputError where that is nobody's here."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise InputError(
+            f"{text} begins with the home of a user that is not known here: write the whole path"
+        ) from None
 
 
 def absolute(text: str) -> Path:

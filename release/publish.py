@@ -20,6 +20,7 @@ from release.errors import InputError, StorageError
 from release.linking import copy_modes, link_tree, place_file
 from release.locks import held
 from release.manifest import FOLDER, MADE_BY, manifest_path
+from release.paths import absolute, written
 
 CARD = "README.md"
 _HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
@@ -136,7 +137,7 @@ class LocalTarget:
         return False
 
     def refuse(self, source: str) -> None:
-        folder = Path(source).expanduser()
+        folder = written(source)
         if folder.exists() and self.path == folder.resolve():
             raise InputError(f"--to {self.path} is the source itself: name another folder")
         if folder.exists() and folder.resolve().is_relative_to(self.path):
@@ -299,7 +300,7 @@ def target_of(
     repo_id = _hub_id(to) if to is not None else _beside_source(source)
     if repo_id is None:
         _demand_for_folder(revision=revision, create_pr=create_pr, public=public, gated=gated)
-        return LocalTarget(Path(to or "").expanduser().resolve())
+        return LocalTarget(absolute(to or ""))
     if gated not in (None, *_GATES):
         raise InputError(f"--gated {gated} is neither {' nor '.join(_GATES)}")
     from release.hub_target import HubTarget
@@ -345,7 +346,7 @@ def _hub_id(to: str) -> str | None:
 def _beside_source(source: str) -> str:
     """The repository that a release of a Hub source goes to where no other is named."""
     name = source.removeprefix(_DATASET_PREFIX).partition("@")[0]
-    is_hub = source.startswith(_DATASET_PREFIX) or not Path(source).expanduser().exists()
+    is_hub = source.startswith(_DATASET_PREFIX) or not written(source).exists()
     if is_hub and _HUB_ID.fullmatch(name):
         return f"{name}-protected"
     raise InputError(
