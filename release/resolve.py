@@ -40,6 +40,7 @@ def workdir_of(options: ReleaseOptions) -> Workdir:
         clean = "the source, which would hold protected images beside clean ones"
         demand_outside(chosen, source, clean)
     if not target.is_hub:
+        target.refuse(options.source)  # what is wrong with the target itself is said first
         readers = "the target, whose readers would get the secret seed and clean images"
         demand_outside(chosen, Path(target.name), readers)
     return Workdir(chosen)
