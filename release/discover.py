@@ -19,6 +19,7 @@ from release.hub import HubRepo
 from release.hub_client import patiently, source_patience, token_for
 from release.image_folder import ImageFolder, files_below
 from release.manifest import MADE_BY, manifest_path
+from release.paths import written
 from release.readers import open_file, within
 from release.shards import FIRST_RELEASE
 from release.threads import in_order
@@ -126,7 +127,7 @@ def is_hub_source(spec: str) -> bool:
     """Whether these words mean a dataset on the Hub, whether or not it is there."""
     if spec.startswith(_HUB):
         return True
-    return bool(_HUB_ID.fullmatch(spec)) and not Path(spec).expanduser().exists()
+    return bool(_HUB_ID.fullmatch(spec)) and not written(spec).exists()
 
 
 def _where(spec: str) -> str:
@@ -135,7 +136,7 @@ def _where(spec: str) -> str:
         return str(samples.folder(spec.removeprefix("sample:"), cache_home() / "samples"))
     if spec.startswith(_HUB):
         return spec
-    local, is_hub_id = Path(spec).expanduser(), bool(_HUB_ID.fullmatch(spec))
+    local, is_hub_id = written(spec), bool(_HUB_ID.fullmatch(spec))
     if local.is_dir() and is_hub_id:
         raise InputError(
             f"{spec} is a folder here and may be a dataset on the Hub: write ./{spec} for the "

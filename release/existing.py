@@ -16,7 +16,7 @@ from release.workdir import Seed, kept_seed, typed_seed
 
 @dataclass(frozen=True)
 class Existing:
-    """The target, the releases that it has, and what is kept for it.
+    """The target, the releases that it has, and what is kept for it, at `state`.
 
     for_everybody: whether everybody will be able to read the release; seed: what it and all later
     ones are made with.
@@ -24,6 +24,7 @@ class Existing:
 
     target: Target
     chain: Chain
+    state: str
     vault: Vault
     for_everybody: bool
     seed: Seed
@@ -36,16 +37,18 @@ def look(options: ReleaseOptions, target: Target, terminal: Terminal) -> Existin
     for_everybody = options.public or target.is_public()
     if for_everybody:
         demand.worth_public(options, target.name)
-    vault = places.vault_of(options, target, terminal)
     published = target.published()
     chain = Chain.of(published.releases, target.name)
+    state = places.state_text(options, target, chain.ids)
+    vault = places.vault_at(state, target, options.hub_patience, terminal)
+    vault.demand_own(chain.ids)
     if chain.manifests:
         increment.demand_same_seed(options, vault.seed())
     seed = _seed(options, vault, target.name)
     if for_everybody:
         demand_for_everybody(target, chain, published.head)
         demand.secret_seed(seed, target.name)
-    return Existing(target, chain, vault, for_everybody, seed)
+    return Existing(target, chain, state, vault, for_everybody, seed)
 
 
 def _seed(options: ReleaseOptions, vault: Vault, target: str) -> Seed:

@@ -289,7 +289,7 @@ class ReleasePlan:
     def load(cls, path: Path) -> ReleasePlan:
         try:
             return cls(**json.loads(path.read_text()))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise InputError(
                 f"no plan in {path.parent}: run `protect-release plan SOURCE --workdir "
                 f"{path.parent}` first"

@@ -8,16 +8,19 @@ whether it may be written (`refuse`), and takes the staged files of one release 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from release.errors import InputError, StorageError
+from release.linking import copy_modes, link_tree, place_file
+from release.locks import held
 from release.manifest import FOLDER, MADE_BY, manifest_path
+from release.paths import absolute, written
 from release.workdir import demand_plain_path
 
 CARD = "README.md"
@@ -135,7 +138,7 @@ class LocalTarget:
         return False
 
     def refuse(self, source: str) -> None:
-        folder = Path(source).expanduser()
+        folder = written(source)
         if folder.exists() and self.path == folder.resolve():
             raise InputError(f"--to {self.path} is the source itself: name another folder")
         if folder.exists() and folder.resolve().is_relative_to(self.path):
@@ -164,11 +167,14 @@ class LocalTarget:
             parent.mkdir(parents=True, exist_ok=True)
         except OSError as problem:
             raise self._unwritable(problem) from None
-        if not os.access(parent, os.W_OK | os.X_OK):
-            raise StorageError(f"{parent} cannot be written: name another folder with --to")
+        with self._alone():
+            pass  # so what it shall hold can be made beside it
 
     def published(self) -> Published:
         self._recover()
+        return self._look()
+
+    def _look(self) -> Published:
         card = self.path / CARD
         readme = card.read_bytes().decode("utf-8", "replace") if card.is_file() else ""
         return Published(None, self._releases(), readme)
@@ -185,28 +191,31 @@ class LocalTarget:
         """Nothing: a folder takes everything at once."""
 
     def publish(self, staged: Path, release: str, after: Published) -> str:
-        there = self._releases()
-        if there.get(release) == (staged / manifest_path(release)).read_bytes():
-            return self.name
-        return self._lay(staged, after)
+        with self._alone():
+            if self._releases().get(release) != (staged / manifest_path(release)).read_bytes():
+                self._lay(staged, after)
+        return self.name
 
     def add(self, staged: Path, title: str, after: Published) -> str:
-        return self._lay(staged, after)
+        with self._alone():
+            self._lay(staged, after)
+        return self.name
 
-    def _lay(self, staged: Path, after: Published) -> str:
+    def _lay(self, staged: Path, after: Published) -> None:
         """What is there with the staged files over it takes its place."""
-        if self._releases() != after.releases:
+        if self._look() != after:
             raise HeadMoved(self.name)
         incoming = self._beside("incoming")
         shutil.rmtree(incoming, ignore_errors=True)
         try:
-            _link_tree(self.path, incoming)
-            _link_tree(staged, incoming)
+            incoming.mkdir(mode=0o700 if self.path.exists() else 0o777)
+            link_tree(self.path, incoming)
+            link_tree(staged, incoming)
+            copy_modes(self.path, incoming)
             self._swap(incoming)
         except OSError as problem:
             shutil.rmtree(incoming, ignore_errors=True)
             raise self._unwritable(problem) from None
-        return self.name
 
     def name_releases(self, releases: Sequence[str]) -> None:
         """Nothing: a folder is what it is now."""
@@ -234,10 +243,27 @@ class LocalTarget:
         shutil.rmtree(previous, ignore_errors=True)
 
     def _recover(self) -> None:
-        """Undoes a swap that was killed between its two renames."""
-        previous = self._beside("previous")
-        if previous.exists() and not self.path.exists():
-            previous.rename(self.path)
+        """Undoes a swap that was killed between its two renames; one that is under way is waited
+        for."""
+        if self._is_half_swapped():
+            with self._alone():
+                pass
+
+    def _is_half_swapped(self) -> bool:
+        return self._beside("previous").exists() and not self.path.exists()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other run changes the folder meanwhile, and it is whole; StorageError where nothing
+        can be written beside it."""
+        with ExitStack() as until_then:
+            try:
+                until_then.enter_context(held(self._beside("lock")))
+                if self._is_half_swapped():
+                    self._beside("previous").rename(self.path)
+            except OSError as problem:
+                raise self._unwritable(problem) from None
+            yield
 
     def _beside(self, what: str) -> Path:
         return self.path.with_name(f".{self.path.name}.{what}")
@@ -262,27 +288,6 @@ def _made_here(manifest: bytes) -> bool:
         return False
 
 
-def _link_tree(source: Path, target: Path) -> None:
-    """Every file of `source` is in `target`, in place of one of the same path."""
-    target.mkdir(parents=True, exist_ok=True)
-    for path in sorted(source.rglob("*")):
-        if path.is_dir():
-            (target / path.relative_to(source)).mkdir(exist_ok=True)
-        else:
-            place_file(path, target / path.relative_to(source))
-
-
-def place_file(source: Path, target: Path) -> None:
-    """`target` is the file: a hard link where the file system allows it, since published files are
-    never written again in place."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
-
-
 def target_of(
     to: str | None,
     source: str,
@@ -298,7 +303,7 @@ def target_of(
     repo_id = _hub_id(to) if to is not None else _beside_source(source)
     if repo_id is None:
         _demand_for_folder(revision=revision, create_pr=create_pr, public=public, gated=gated)
-        return LocalTarget(Path(to or "").expanduser().resolve())
+        return LocalTarget(absolute(to or ""))
     if gated not in (None, *_GATES):
         raise InputError(f"--gated {gated} is neither {' nor '.join(_GATES)}")
     from release.hub_target import HubTarget
@@ -344,7 +349,7 @@ def _hub_id(to: str) -> str | None:
 def _beside_source(source: str) -> str:
     """The repository that a release of a Hub source goes to where no other is named."""
     name = source.removeprefix(_DATASET_PREFIX).partition("@")[0]
-    is_hub = source.startswith(_DATASET_PREFIX) or not Path(source).expanduser().exists()
+    is_hub = source.startswith(_DATASET_PREFIX) or not written(source).exists()
     if is_hub and _HUB_ID.fullmatch(name):
         return f"{name}-protected"
     raise InputError(

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from release import choices, demand, increment, machine, places
+from release import choices, demand, increment, machine
 from release.chain import Chain
 from release.encode import Encoding
 from release.errors import InputError
@@ -17,6 +17,7 @@ from release.existing import Existing, look
 from release.increment import Increment
 from release.opening import opened, tested
 from release.options import ReleaseOptions
+from release.paths import absolute, demand_outside, written
 from release.plan import ReleasePlan
 from release.publish import Target, target_of
 from release.shards import default_rows_per_shard
@@ -31,16 +32,20 @@ if TYPE_CHECKING:
 
 
 def workdir_of(options: ReleaseOptions) -> Workdir:
-    """Where this release is made."""
+    """Where this release is made; InputError where others would read what is secret there."""
+    target, source = _target(options), written(options.source)
     if options.workdir is not None:
-        chosen, source = Path(options.workdir).expanduser().resolve(), Path(options.source)
-        if source.expanduser().exists() and chosen.is_relative_to(source.expanduser().resolve()):
-            raise InputError(
-                f"--workdir {chosen} lies in the source, which would hold protected images beside "
-                "clean ones: name another folder"
-            )
-        return Workdir(chosen)
-    return Workdir(default_workdir(options.source, _target(options).name))
+        chosen = absolute(options.workdir)
+    else:
+        chosen = default_workdir(options.source, target.name)
+    if source.exists():
+        clean = "the source, which would hold protected images beside clean ones"
+        demand_outside(chosen, source, clean)
+    if not target.is_hub:
+        target.refuse(options.source)  # what is wrong with the target itself is said first
+        readers = "the target, whose readers would get the secret seed and clean images"
+        demand_outside(chosen, Path(target.name), readers)
+    return Workdir(chosen)
 
 
 def resolve(options: ReleaseOptions, workdir: Workdir, terminal: Terminal) -> ReleasePlan | None:
@@ -218,7 +223,7 @@ def _where(found: _Found) -> dict[str, object]:
         "public": found.existing.for_everybody,
         "gated": options.gated,
         "hub_patience": options.hub_patience,
-        "state": places.state_text(options, found.existing.target),
+        "state": found.existing.state,
         "workdir": str(found.workdir.path),
     }
 

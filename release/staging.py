@@ -8,7 +8,6 @@ public. What shows clean pixels goes to WORKDIR/private instead.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from release.chain import Chain
 from release.errors import InputError, StorageError
 from release.facts import RELEASES_PLOT, card_facts
 from release.images import decode
+from release.linking import place_file
 from release.manifest import Manifest, manifest_path, report_path
 from release.pages import CHOSEN, COMPARED, PUBLISHED, write_page, write_report
 from release.plan import ReleasePlan
@@ -196,8 +196,7 @@ def _link_shards(
                 f"{shards / file.path} is not what was written: delete it and run the same "
                 "command again"
             )
-        (making / file.path).parent.mkdir(parents=True, exist_ok=True)
-        os.link(shards / file.path, making / file.path)
+        place_file(shards / file.path, making / file.path)
 
 
 def _draw_images(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from release.errors import HubRefused, InputError, StorageError
+from release.paths import absolute
 
 if TYPE_CHECKING:
     from release.hub import HubRepo
@@ -250,8 +251,8 @@ def store_of(
         if is_hub and repo_id == target:
             raise InputError(f"--state {repo_id} is the target: readers would get it; name another")
         return _hub_store(repo_id, patience)
-    path = Path(text or "").expanduser().resolve()
-    if not is_hub and path.is_relative_to(Path(target).expanduser().resolve()):
+    path = absolute(text or "")
+    if not is_hub and path.is_relative_to(Path(target).resolve()):
         raise InputError(f"--state {path} lies in the target: readers would get it; name another")
     return FolderStore(path)
 

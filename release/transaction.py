@@ -13,7 +13,7 @@ from release.errors import InputError
 from release.ledger import LedgerEntry
 from release.places import Places
 from release.plan import ReleasePlan
-from release.publish import HeadMoved
+from release.publish import HeadMoved, tag_name
 from release.staging import demand_staged, staged_release
 from release.survey import Survey
 from release.workdir import Seed, Workdir, forget_seed
@@ -50,15 +50,15 @@ def publish_release(plan: ReleasePlan, workdir: Workdir, places: Places) -> str:
 
 def _keep(plan: ReleasePlan, workdir: Workdir, places: Places, chain: Chain) -> None:
     """The vault holds the seed, the State and every row of this release."""
-    survey = Survey.load(workdir.survey(plan.survey))
+    survey, branch = Survey.load(workdir.survey(plan.survey)), places.target.branch
     marks = places.vault.marks(survey.digests)
     places.vault.keep(
         seed=Seed(plan.seed, plan.typed_seed),
         states={plan.state_key(): workdir.state(plan.fit_key())},
-        release=plan.release,
+        release=tag_name(plan.release, branch),
         release_id=plan.release_id(),
         rows=LedgerEntry.of(plan.first_row, marks),
-        confirmed={m.release: m.id for m in chain.manifests},
+        confirmed={tag_name(m.release, branch): m.id for m in chain.manifests},
     )
     forget_seed(plan.source["spec"], plan.target)
 

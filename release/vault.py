@@ -5,7 +5,7 @@ salt                              with it the key is stretched; not secret
 facts.enc                         the target, and the seed and whether it was typed
 states/KEY/files.enc              the names of a State's files
 states/KEY/NAME.safetensors.enc   one of them
-ledger/RELEASE-ID.enc             the rows of the release of this name and id (`release.ledger`)
+ledger/TAG-ID.enc                 the rows of the release of this tag and id (`release.ledger`)
 
 Each .enc file is AES-256-GCM: 12 random bytes, the ciphertext and its tag. The file's own name is
 authenticated with it, so that no file can be put in another's place. (Fernet, being base64, would
@@ -34,7 +34,7 @@ from release.errors import InputError, StorageError
 from release.ledger import Ledger, LedgerEntry
 from release.ledger import marks as keyed_marks
 from release.store import Content, Store, write_owned
-from release.workdir import Seed
+from release.workdir import Seed, target_id
 
 KEY_VARIABLE = "PROTECT_RELEASE_KEY"
 _SHORTEST = 16
@@ -52,16 +52,21 @@ def _listing_name(key: str) -> str:
     return _state_name(key, "files")
 
 
-def _entry_name(release: str, release_id: str) -> str:
-    return f"ledger/{release}-{release_id}.enc"
+def _entry_name(tag: str, release_id: str) -> str:
+    return f"ledger/{tag}-{release_id}.enc"
 
 
 def _entries(names: Iterable[str]) -> Iterator[tuple[str, str, str]]:
-    """(name, release, id) of each ledger entry among these names."""
+    """(name, tag, id) of each ledger entry among these names."""
     for name in names:
         found = re.fullmatch(r"ledger/(.+)-(.+)\.enc", name)
         if found:
             yield name, found[1], found[2]
+
+
+def knows(names: Iterable[str], release_ids: Sequence[str]) -> bool:
+    """Whether a store of these names has the rows of each of these releases."""
+    return {release_id for _, _, release_id in _entries(names)}.issuperset(release_ids)
 
 
 class _OwnerKey:
@@ -78,6 +83,11 @@ class _OwnerKey:
 
     def __str__(self) -> str:
         return KEY_VARIABLE if self._typed is not None else f"the key in {self._file}"
+
+    @property
+    def file(self) -> Path:
+        """Where it is kept if nobody typed it."""
+        return self._file
 
     @property
     def is_there(self) -> bool:
@@ -153,6 +163,7 @@ class Vault:
         self._store, self._target, self._owner = store, target, owner
         self._keys: _Keys | None = None
         self._seed: Seed | None = None
+        self._begun_for = target
         self._names: set[str] = set()
 
     @classmethod
@@ -162,8 +173,7 @@ class Vault:
         """The vault of `target` in `store`; where that is empty, nothing is written yet.
 
         The key is PROTECT_RELEASE_KEY, else what `key_file` holds; that is made when a key is first
-        needed, and `tell` says so. InputError where the key is too short, is not the vault's, or
-        the vault is another target's.
+        needed, and `tell` says so. InputError where the key is too short or is not the vault's.
         """
         vault = cls(store, target, _OwnerKey(key_file, tell))
         vault._names = set(store.names())
@@ -185,6 +195,16 @@ class Vault:
         """Its place and its key are there: what can be refused is refused now."""
         self._store.prepare()
         self._unlocked()
+
+    def demand_own(self, release_ids: Sequence[str]) -> None:
+        """InputError where it is another target's. One that was moved or renamed since is known by
+        its releases, which are these."""
+        if self._begun_for == self._target or (release_ids and knows(self._names, release_ids)):
+            return
+        raise InputError(
+            f"the state at {self._store.place} belongs to {self._begun_for}, not to "
+            f"{self._target}: name another --state"
+        )
 
     def seed(self) -> Seed | None:
         """The seed that is kept, or None."""
@@ -235,18 +255,20 @@ class Vault:
         this release are kept, and the rows of releases that never came to be are dropped.
 
         States that were kept before stay as they are, and so does a seed once a release is
-        confirmed, whose rows were made with it. `confirmed` are the ids of the
-        releases that readers see, by name: dropped are entries whose release they see under another
-        id. One of a release that they do not see yet stays, for another run may be about to publish
-        it. Doing this again changes nothing.
+        confirmed, whose rows were made with it. `release` is the release's tag, and `confirmed` are
+        the ids of the releases that readers see, by their tags: dropped are entries whose release
+        they see under another id. One of a release that they do not see yet stays, for another run
+        may be about to publish it; so does one of another branch. Doing this again changes nothing.
         """
-        there = self._look_again()
-        dropped = {n for n, name, id in _entries(there) if confirmed.get(name, id) != id}
+        there, line = self._look_again(), self._line()
+        seen = {line + name: release_id for name, release_id in confirmed.items()}
+        dropped = {n for n, name, id in _entries(there) if seen.get(name, id) != id}
         with self._sealed_states(states, there) as additions:
             additions |= {} if self.exists else {_SALT: self._unlocked().salt}
             if seed != self._seed and not (self._seed and confirmed):
                 additions |= self._facts(seed)
-            additions |= self._changed(_entry_name(release, release_id), rows.to_bytes(), there)
+            entry = _entry_name(line + release, release_id)
+            additions |= self._changed(entry, rows.to_bytes(), there)
             if additions or dropped:
                 self._store.change(additions, sorted(dropped), f"Keep {release} ({release_id})")
         self._names = (there | set(additions)) - dropped
@@ -264,6 +286,11 @@ class Vault:
                 "same command again"
             )
         return there
+
+    def _line(self) -> str:
+        """What tags begin with in the ledger: that of a target that has not the name for which the
+        vault was begun may be a copy, which others do not drop releases of, nor it theirs."""
+        return "" if self._begun_for == self._target else f"{target_id(self._target)}-"
 
     def _facts(self, seed: Seed) -> dict[str, Content]:
         named = {"seed": seed.digits, "typed": seed.typed}
@@ -325,8 +352,9 @@ class Vault:
         place = self._store.place
         if not self._owner.is_there:
             raise InputError(
-                f"the state at {place} has a key that is not here: set {KEY_VARIABLE} to it (or to "
-                "what the key file held that was made with it)"
+                f"the state at {place} has a key that is not here: set {KEY_VARIABLE} to it, or "
+                f"put it into {self._owner.file}; where the dataset had another name or place "
+                "before, the file that was made with it lies beside that one"
             )
         self._keys = _Keys.stretched(self._owner.text(), self._store.read(_SALT))
         data = self._keys.unseal(_FACTS, self._store.read(_FACTS))
@@ -338,9 +366,5 @@ class Vault:
         facts = json.loads(data)
         if facts["format"] != _FORMAT:
             raise InputError(f"the state at {place} is of a newer version of this tool: upgrade it")
-        if facts["target"] != self._target:
-            raise InputError(
-                f"the state at {place} belongs to {facts['target']}, not to {self._target}: name "
-                "another --state"
-            )
+        self._begun_for = facts["target"]
         self._seed = Seed(facts["seed"], facts.get("typed", False))

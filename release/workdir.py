@@ -13,6 +13,7 @@ scratch/KEY/         what fit keeps for crafting here, or to go on from: secret
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -23,9 +24,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from release.errors import InputError
+from release.paths import written
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,7 +79,7 @@ class Seed:
 
 def place_of(source: str) -> str:
     """One text for one source, however its folder was written."""
-    path = Path(source).expanduser()
+    path = written(source)
     return str(path.resolve()) if source and path.exists() else source
 
 
@@ -232,10 +234,7 @@ class Workdir:
     def locked(self) -> Iterator[None]:
         """Nobody else works here meanwhile; InputError names the process that does, and a file
         that was there before this tool was: here it would be tidied away."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._demand_own()
-        self.path.chmod(0o700)
-        with open(self.path / "lock", "a+") as lock:
+        with self._lock_file() as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -248,6 +247,19 @@ class Workdir:
             lock.write(str(os.getpid()))
             lock.flush()
             yield
+
+    def _lock_file(self) -> TextIO:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._demand_own()
+            self.path.chmod(0o700)
+            return open(self.path / "lock", "a+")
+        except OSError as problem:
+            if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise InputError(
+                f"--workdir {self.path} cannot be used ({problem.strerror}): name another folder"
+            ) from None
 
     def _demand_own(self) -> None:
         """InputError unless the folder is empty, or was locked before."""

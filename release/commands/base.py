@@ -9,13 +9,13 @@ import errno
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from release.errors import InputError, Interrupted, ReleaseError, StorageError
 from release.options import ReleaseOptions
+from release.paths import absolute
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -124,7 +124,7 @@ def stage(
     from release.terminal import Terminal
     from release.workdir import Workdir
 
-    place = Workdir(Path(workdir).expanduser().resolve())
+    place = Workdir(absolute(workdir))
     made = ReleasePlan.load(place.plan)
     with open_pipeline(place, Terminal(as_json)) as pipeline:
         if pipeline is None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from release import machine
 from release.errors import InputError
 from release.options import ReleaseOptions
+from release.paths import written
 from release.pipeline import Made, Pipeline
 from release.plan import ReleasePlan
 from release.staging import public_name
@@ -62,9 +63,7 @@ def compare(pipeline: Pipeline, options: ReleaseOptions, names: Sequence[str]) -
     plan = made[0][0].plan
     return {
         "schema_version": SCHEMA_VERSION,
-        "source": public_name(
-            options.source, on_hub=not Path(options.source).expanduser().exists()
-        ),
+        "source": public_name(options.source, on_hub=not written(options.source).exists()),
         "rows": plan.num_rows,
         "budget": options.budget,
         "preset": plan.preset,

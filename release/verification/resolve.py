@@ -15,6 +15,7 @@ from release.chain import Chain
 from release.check import check
 from release.errors import InputError
 from release.hub_client import be_patient
+from release.paths import absolute, demand_outside, written
 from release.plan import digest_of
 from release.publish import Target, release_names
 from release.published import copy_of, named
@@ -44,10 +45,20 @@ alone; below the second it is another dataset."""
 
 
 def workdir_of(options: VerifyOptions) -> Workdir:
-    """Where this verification is made."""
+    """Where this verification is made; InputError where its pictures and clean pixels would be read
+    as part of the release or of the clean dataset."""
+    clean, release = options.clean or "", options.release or ""
     if options.workdir is not None:
-        return Workdir(Path(options.workdir).expanduser().resolve())
-    return Workdir(default_workdir(options.clean or "", f"verify {options.release}"))
+        chosen = absolute(options.workdir)
+    else:
+        chosen = default_workdir(clean, f"verify {options.release}")
+    for text, what in (
+        (release, "the release, whose readers would get clean images"),
+        (clean, "the clean dataset, where its pictures would be taken for rows"),
+    ):
+        if text and written(text).exists():
+            demand_outside(chosen, written(text), what)
+    return Workdir(chosen)
 
 
 def resolve(options: VerifyOptions, workdir: Workdir, terminal: Terminal) -> VerificationPlan:

@@ -18,6 +18,7 @@ from release.errors import InputError
 from release.images import decode
 from release.launch import Launcher, opened
 from release.pages import COMPARED, PUBLISHED, write_page, write_report
+from release.paths import absolute
 from release.source import Source
 from release.survey import Survey
 from release.terminal import Terminal, duration, now
@@ -63,6 +64,7 @@ class Verifier:
     def run(self, options: VerifyOptions) -> Verified:
         """Every training that is asked for and for which there is time was made, and the report
         says what they came to; run again, what is finished is kept."""
+        out = None if options.out is None else absolute(options.out)
         with self._timed("plan"):
             plan = resolve(options, self.workdir, self.terminal)
             plan.save(self.workdir.verification)
@@ -74,11 +76,9 @@ class Verifier:
             images = self._images(plan, _COMPARED_ROWS)
             report = self._report(plan, images)
             self._write(report, images)
-        folder = self.workdir.report
-        if options.out is not None:
-            folder = Path(options.out).expanduser().resolve()
-            shutil.copytree(self.workdir.report, folder, dirs_exist_ok=True)
-        return Verified(plan, report, folder)
+        if out is not None:
+            shutil.copytree(self.workdir.report, out, dirs_exist_ok=True)
+        return Verified(plan, report, out or self.workdir.report)
 
     def _cache(self, plan: VerificationPlan) -> None:
         """Everything that victims read is on disk at net size."""

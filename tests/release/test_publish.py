@@ -98,6 +98,16 @@ def test_published_files_are_fetched_as_they_are(target: LocalTarget, tmp_path: 
         target.fetch("data/train/r0009-00000.parquet", None, tmp_path / "here")
 
 
+def test_folders_that_few_may_read_stay_so(staged: Path, target: LocalTarget) -> None:
+    modes = {".": 0o750, "data": 0o2750, "data/train": 0o700, "releases": 0o777}
+    for folder, mode in modes.items():
+        (target.path / folder).chmod(mode)
+    target.publish(staged, "r0002", target.published())
+    assert _files(target.path) == BOTH
+    found = {folder: (target.path / folder).stat().st_mode & 0o7777 for folder in modes}
+    assert found == modes
+
+
 def test_a_full_disk_leaves_the_target_as_it_was(
     staged: Path, target: LocalTarget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -209,8 +209,25 @@ def test_no_two_files_are_sealed_with_the_same_nonce(store: FolderStore, fitted:
 
 def test_another_target_is_refused(store: FolderStore) -> None:
     keep(open_vault(store))
-    with pytest.raises(InputError, match=r"belongs to org/name, not to org/other.*--state"):
-        open_vault(store, "org/other")
+    open_vault(store).demand_own([])
+    for ids in ([], ["b2"], ["a1", "b2"]):
+        with pytest.raises(InputError, match=r"belongs to org/name, not to org/other.*--state"):
+            open_vault(store, "org/other").demand_own(ids)
+    open_vault(store, "org/other").demand_own(["a1"])
+
+
+def test_a_copy_of_a_dataset_and_the_dataset_both_grow(store: FolderStore) -> None:
+    """Neither drops what the other released, though it drops what itself did not release."""
+    keep(open_vault(store))
+    mine, theirs = {"r0001": "a1"}, {"r0001": "a1"}
+    for number in (2, 3):
+        for target, seen in (("org/name", mine), ("org/copy", theirs)):
+            keep(open_vault(store, target), number, f"{target[-4:]}dropped{number}", confirmed=seen)
+            keep(open_vault(store, target), number, f"{target[-4:]}{number}", confirmed=seen)
+            seen[f"r000{number}"] = f"{target[-4:]}{number}"
+    for seen in (mine, theirs):
+        assert len(open_vault(store).ledger([*seen.values()]).rows) == 6
+    assert [name for name in store.names() if "dropped2" in name] == []
 
 
 @pytest.mark.parametrize("at", [0, 11, 12, 40, -1])
