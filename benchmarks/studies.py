@@ -53,6 +53,7 @@ STUDIES: Mapping[str, Study] = {
                 _row("sep-fa-mi", steps=90, step_levels=1),
                 _row("sep-fa-mi"),
                 _row("sep-mi"),
+                _row("sep-both-mi"),
                 _row("sep-fa-vr"),
                 _row("sep-fa", steps=18),
                 _row("sep", steps=18),
@@ -64,6 +65,7 @@ STUDIES: Mapping[str, Study] = {
                 _row("sep-fa-mi", steps=900),
                 _row("sep-fa-mi"),
                 _row("sep-mi"),
+                _row("sep-both-mi"),
                 _row("sep-fa-vr"),
                 _row("sep-fa"),
                 _row("sep"),
@@ -98,8 +100,8 @@ STUDIES: Mapping[str, Study] = {
     "ours": Study(
         "What was tried for sep-fa-mi",
         "Wanted is that victims learn little even after the best renaming of the classes: at most "
-        "half of what they learn from clean rows. `pull=class` is the loss of `sep-mi`, `both` "
-        "either loss at every other step; `second_surrogate`: checkpoints of another net take "
+        "half of what they learn from clean rows. `pull=class` is the loss of `sep-mi`; "
+        "`second_surrogate`: checkpoints of another net take "
         "turns with the first's; `targets`: the images of a class are pulled towards so many "
         "classes, each image to one of them.",
         {
@@ -107,11 +109,11 @@ STUDIES: Mapping[str, Study] = {
                 _row("sep-fa-mi"),
                 _row("sep-fa-mi", normalise="false"),
                 _row("sep-mi"),
+                _row("sep-both-mi"),
             ],
             "paper": [],
         },
         gone=[
-            _row("sep-fa-mi", pull="both"),
             _row("sep-fa-mi", targets=2),
             _row("sep-fa-mi", targets=4),
             _row("sep-fa-mi", second_surrogate="resnet18-w16"),

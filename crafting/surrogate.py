@@ -1,7 +1,7 @@
 """Methods that pull images with a surrogate: one training run, kept at n equidistant epochs.
 
 Those that train it plainly share one State, so that the same run serves sep, sep-fa, sep-fa-vr,
-sep-fa-mi, sep-mi, tap and tap-untargeted:
+sep-fa-mi, sep-mi, sep-both-mi, tap and tap-untargeted:
 
     checkpoint-00/<parameter or buffer>   a net of the run, the earliest first
     centres/centres (n,K,D) float32       class means of its penultimate features on clean images

@@ -7,6 +7,8 @@ checkpoints they have (see `sep`). Step t asks checkpoint k = t mod n alone:
     v <- mu v + g / mean|g|,  x goes against the sign of v
     sep-mi       g is the gradient of CE(f^k(x), g(y))
     sep-fa-mi    g is the gradient of MSE(h^k(x), c^k[g(y)])
+    sep-both-mi  one of them, and at the next step the other, so that in two rounds through the
+                 checkpoints each has been asked both
 
 **Departures** from Algorithm 1: n times fewer gradients for as many steps.
 
@@ -21,12 +23,13 @@ classes for one, and gradients that count by their size.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from crafting.descent import Direction, Walk
+from crafting.descent import Direction, Loss, Walk
 from crafting.method import Context
 from crafting.methods.self_ensemble import (
     STEPS_OF_QUICK,
@@ -79,6 +82,16 @@ class RotatingFeatures(Rotating, FeatureAligned):
     """`sep-fa-mi`: the same with the loss of `sep-fa`."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class RotatingBoth(Rotating):
+    """`sep-both-mi`: the same with either loss at every other step, that of `sep-fa` first."""
+
+    def _losses(self, ensemble: TrainedNets, labels: Tensor) -> list[Loss]:
+        both = ensemble.alignment(labels), ensemble.misclassification(labels)
+        turns = product(range(2), range(len(ensemble.nets)))
+        return [both[(turn + k) % 2][k] for turn, k in turns]
+
+
 register(
     "sep-mi",
     paper=Rotating(steps=60),
@@ -88,4 +101,9 @@ register(
     "sep-fa-mi",
     paper=RotatingFeatures(steps=60),
     quick=RotatingFeatures(steps=15, **STEPS_OF_QUICK),
+)
+register(
+    "sep-both-mi",
+    paper=RotatingBoth(steps=60),
+    quick=RotatingBoth(steps=15, **STEPS_OF_QUICK),
 )

@@ -35,7 +35,7 @@ def _method(name: str, **changes: Any) -> Any:
 
 def _nets(state: State) -> list[Net]:
     nets = []
-    for k in range(3):
+    for k in range(len(state[CENTRES])):
         prefix = f"checkpoint-{k:02d}/"
         net = build("vgg-w16", 3, 16)
         weights = {n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)}
@@ -96,19 +96,28 @@ def test_variance_reduction_is_algorithm_1(
     assert _agreement(crafted, other) < 0.99
 
 
-@pytest.mark.parametrize("name", ["sep-mi", "sep-fa-mi"])
+@pytest.mark.parametrize(
+    ("name", "checkpoints", "asked"),
+    [
+        ("sep-mi", 3, "ccccccc"),
+        ("sep-fa-mi", 3, "fffffff"),
+        ("sep-both-mi", 3, "fcfcfcf"),
+        ("sep-both-mi", 2, "fccffcc"),
+    ],
+)
 def test_rotation_with_momentum_is_what_it_says(
-    name: str, split: PixelSplit, ctx: Context, batch: Batch
+    name: str, checkpoints: int, asked: str, split: PixelSplit, ctx: Context, batch: Batch
 ) -> None:
-    method = _method(name, steps=7)
+    method = _method(name, steps=7, checkpoints=checkpoints)
     state = method.fit(split, ctx)
     target = (batch.labels() + 1) % 3
     nets, x, v = _nets(state), batch.x, torch.zeros_like(batch.x)
-    for t in range(7):
-        if name == "sep-mi":
-            g = _class_gradient(nets[t % 3], x, target)
+    for t, loss in enumerate(asked):
+        k = t % checkpoints
+        if loss == "c":
+            g = _class_gradient(nets[k], x, target)
         else:
-            g = _feature_gradient(nets[t % 3], x, state[CENTRES][t % 3][target])
+            g = _feature_gradient(nets[k], x, state[CENTRES][k][target])
         v = 0.8 * v + g / g.abs().mean((1, 2, 3), keepdim=True)
         x = _clip(x - 2 / 255 * v.sign(), batch.x)
 
