@@ -195,7 +195,8 @@ def _is_weak_plainly(facts: Doubted, trial: Trial) -> bool:
 
 
 def _above_gate(facts: Doubted, figure: Callable[[Trial], float], text: str) -> str | None:
-    above = [t for t in facts.whole if t.is_plain and facts.above(t, figure(t))]
+    held = [t for t in facts.whole if t.is_plain and not facts.above(t, t.protected)]
+    above = [t for t in held if facts.above(t, figure(t))]
     return text.format(victims(above)) if above else None
 
 

@@ -63,6 +63,7 @@ def test_a_flag_is_raised_alone_by_its_cause(expected: str, trials: list[Any]) -
         with_one(train_accuracy=None),
         with_one(epochs=10, drift=0.05),
         with_one(peak=0.39, renamed=0.39),
+        with_one(protected=0.5, peak=0.5, renamed=0.5),
         with_one(countermeasure="grayscale", protected=0.39, peak=0.5, renamed=0.5),
         with_one(rows="new", clean=0.38, protected=0.23),
     ],
