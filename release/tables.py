@@ -1,4 +1,5 @@
-"""Tables for the terminal and the same facts for machines, from the registries and reports."""
+"""What this tool knows, and what is published, as tables for the terminal and the same facts for
+machines."""
 
 from __future__ import annotations
 
@@ -7,7 +8,6 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from rich.table import Table
@@ -15,11 +15,8 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from cards.facts import ReleaseEntry
-    from evaluation.report import Report
     from release.chain import Chain
     from release.manifest import Manifest
-    from release.pipeline import Made
-    from release.verification.verifier import Verified
 
 _MORE = "What the parameters of one mean: the same command with its NAME"
 _NEEDS = ("--clean", "labels")
@@ -178,136 +175,6 @@ def _told(kind: Any) -> str:
     return inspect.cleandoc(str(kind.__doc__))
 
 
-def trials_table(report: Report) -> Table:
-    """Each victim beside its clean twin, seeds taken together; the columns of countermeasures and
-    of what it trained on are left out where they say the same in each line."""
-    from evaluation.report import table
-
-    header, *lines = table(report)
-    shown = [
-        at
-        for at, name in enumerate(header)
-        if name not in ("countermeasure", "trained on") or len({line[at] for line in lines}) > 1
-    ]
-    made = Table(*(header[n] for n in shown))
-    for line in lines:
-        made.add_row(*(line[n] for n in shown))
-    return made
-
-
-def summary(made: Made) -> dict[str, Any]:
-    """What a push came to, as one object."""
-    plan, report = made.plan, made.report
-    released = sum(len(record.rows) for record in made.records)
-    return {
-        "changed": made.published is not None,
-        "target": plan.target,
-        "release": plan.release,
-        "published": made.published,
-        "rows": plan.num_rows,
-        "released": released,
-        "total": made.total,
-        "quarantined": plan.num_rows - released,
-        "method": plan.method,
-        "budget": plan.budget,
-        "seconds": made.seconds,
-        "craft_seconds_per_row": sum(record.seconds for record in made.records) / max(1, released),
-        "trials": [_trial(trial) for trial in report.trials],
-        "verdict": _verdict(made),
-        "sentence": _sentence(made, released),
-    }
-
-
-def judged(made: Made, folder: Path) -> dict[str, Any]:
-    """What a verification before publication came to, its report being in `folder`, as one
-    object."""
-    verdict = made.report.verdict
-    return {
-        "release": made.plan.release,
-        "rows": made.plan.num_rows,
-        "trials": [_trial(trial) for trial in made.report.trials],
-        "verdict": _verdict(made),
-        "sentence": _verdict(made) if verdict is None else verdict.reason,
-        "flags": [flag.id for flag in made.report.flags],
-        "report": str(folder),
-    }
-
-
-def _trial(trial: Any) -> dict[str, Any]:
-    names = (
-        "victim",
-        "held_out",
-        "countermeasure",
-        "rows",
-        "seed",
-        "clean",
-        "protected",
-        "peak",
-        "renamed",
-    )
-    return {name: getattr(trial, name) for name in names}
-
-
-def _verdict(made: Made) -> str:
-    if made.report.verdict is None:
-        return "not verified"
-    return "holds" if made.report.verdict.holds else "missed"
-
-
-def _sentence(made: Made, released: int) -> str:
-    plan = made.plan
-    if made.published is None:
-        return f"nothing was published: {_verdict(made)}"
-    added = f"{plan.release}, {released:,} rows by {plan.method}, {_verdict(made)}"
-    if plan.on_hub and not plan.public and not plan.create_pr:
-        return (
-            f"{made.published}: {added}; it is private: look at it, then `protect-release publish "
-            f"{plan.target} --public`"
-        )
-    return f"{made.published}: {added}"
-
-
-def verification(verified: Verified, published: str | None) -> dict[str, Any]:
-    """What `verify RELEASE` came to, as one object."""
-    report = verified.report
-    verdict = report.verdict
-    return {
-        "release": verified.plan.release,
-        "rows": verified.plan.rows,
-        "delivered_as": verified.plan.delivered_as or None,
-        "trials": [_trial(trial) for trial in report.trials],
-        "left_out": len(report.left_out) + len(report.unexamined),
-        "analyses": {name: found.figures for name, found in report.analyses.items()},
-        "holds": None if verdict is None else verdict.holds,
-        "sentence": "no victim that the gate looks at had a clean twin"
-        if verdict is None
-        else verdict.reason,
-        "flags": [flag.id for flag in report.flags],
-        "report": str(verified.folder),
-        "published": published,
-    }
-
-
-def comparison_table(found: dict[str, Any]) -> Table:
-    """The methods, the one that victims learn least from first."""
-    table = Table(
-        "method", "budget", "worst victim", "learnt", "clean", "s / 1,000", "PSNR", "holds"
-    )
-    for row in found["methods"]:
-        worst, psnr = row["worst"], row["psnr"]
-        table.add_row(
-            row["method"],
-            row["budget"],
-            worst["victim"],
-            _percent(worst["protected"]),
-            _percent(worst["clean"]),
-            f"{row['craft_seconds_per_1000']:.1f}",
-            "-" if psnr is None else f"{psnr:.1f} dB",
-            "yes" if row["holds"] else "no",
-        )
-    return table
-
-
 def releases_table(chain: Chain) -> tuple[Table, list[dict[str, Any]]]:
     """Every release of a dataset, the oldest first: what it added and what its worst held-out
     victim came to."""
@@ -332,11 +199,9 @@ def releases_table(chain: Chain) -> tuple[Table, list[dict[str, Any]]]:
 
 
 def _mean(figure: tuple[float, float, float] | None) -> str:
-    return "-" if figure is None else _percent(figure[0])
+    from cards.markdown import percent
 
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+    return "-" if figure is None else percent(figure[0])
 
 
 def _release_row(entry: ReleaseEntry, manifest: Manifest) -> dict[str, Any]:

@@ -140,13 +140,14 @@ def preview(
 
 
 def _summarise(pipeline: Pipeline) -> None:
-    from release.tables import summary
+    from release.results import summary
 
     if pipeline.made is not None:
         terminal = pipeline.terminal
         tell_report(terminal, pipeline.made.report)
         found = summary(pipeline.made)
         terminal.result(found["sentence"])
+        terminal.result(f"report: {found['report']}/report.html")
         terminal.json(found)
 
 

@@ -132,7 +132,7 @@ def _row(made: Made, fit_seconds: float) -> dict[str, Any]:
         "ssim": visibility.ssim,
         "max_level": visibility.max_level,
         "worst": _worst(report),
-        "holds": verdict.holds,
+        "holds": None if verdict.is_open else verdict.holds,
         "summaries": _summaries(report),
     }
 
