@@ -261,16 +261,18 @@ def _run(options: ReleaseOptions) -> dict[str, object]:
 
 def _method(options: ReleaseOptions) -> Method:
     from crafting.budget import parse
-    from crafting.registry import configure
+    from crafting.registry import configure, registration
 
+    name, listed = options.method or increment.DEFAULT_METHOD, "protect-release methods"
     try:
+        registration(name)
+        listed = f"{listed} {name}"
         budget = None if options.budget is None else parse(options.budget)
-        name = options.method or increment.DEFAULT_METHOD
         return configure(
             name, choices.preset(options.preset), budget, choices.settings(options.set_)
         )
     except ValueError as problem:
-        raise InputError(f"{problem} (see `protect-release methods`)") from None
+        raise InputError(f"{problem} (see `{listed}`)") from None
 
 
 def _open(options: ReleaseOptions, looked_at: str | None = None) -> Source:

@@ -8,9 +8,9 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 if TYPE_CHECKING:
@@ -57,17 +57,62 @@ def _venue(paper: str) -> str:
 
 
 def options_table(name: str) -> tuple[Table, list[dict[str, Any]]]:
-    """One method's options with their values in both presets; ValueError names the nearest
-    methods where there is none of this name."""
+    """One method's options with their values in both presets, and what they mean; ValueError names
+    the nearest methods where there is none of this name."""
     from crafting.registry import registration
 
     entry = registration(name)
     row = _method_row(name, entry.paper, entry.quick)
     paper, quick = row["options"]["paper"], row["options"]["quick"]
-    table = Table(f"option of {name}", "paper", "quick", caption=row["paper"])
-    for option in paper:
-        table.add_row(option, str(paper[option]), str(quick[option]))
-    return table, [row]
+    named = [names for names in _values(entry.paper).values() if names]
+    table = Table(
+        f"option of {name}", "paper", "quick", *(["one of"] if named else []), expand=True
+    )
+    for option, values in _values(entry.paper).items():
+        cells = (option, str(paper[option]), str(quick[option]), ", ".join(values))
+        table.add_row(*cells[: len(table.columns)])
+    told, source = _told_of_method(entry.paper)
+    table.caption = Text(_flowing(f"{row['paper']}\n\n{told}\n\n{source}"), justify="left")
+    return table, [row | {"values": _values(entry.paper), "explained": told, "source": source}]
+
+
+def _values(method: Any) -> dict[str, list[str]]:
+    """By option, the values that it may have where these are few."""
+    found = {}
+    for prefix, part in _parts(method):
+        kinds = get_type_hints(type(part))
+        for option in part.options():
+            kind = kinds[option]
+            named = ["true", "false"] if kind is bool else [str(each) for each in get_args(kind)]
+            found[f"{prefix}{option}"] = named
+    return found
+
+
+def _told_of_method(method: Any) -> tuple[str, str]:
+    """What the classes that have its options say of themselves, each once, and what their modules
+    say."""
+    told: dict[str, None] = {}
+    sources: dict[str, None] = {}
+    for _, part in _parts(method):
+        kinds = [kind for kind in type(part).__mro__ if _has_options(kind, type(part))]
+        told |= dict.fromkeys(_told(kind) for kind in kinds)
+        sources[str(sys.modules[type(part).__module__].__doc__).strip()] = None
+    return "\n\n".join(told), "\n\n".join(sources)
+
+
+def _has_options(kind: type, method: type) -> bool:
+    """Whether it is this method's class, or a base that defines options of it."""
+    own = vars(kind).get("__annotations__", {})
+    return kind is method or any(f.name in own for f in fields(method) if f.name != "budget")
+
+
+def _parts(method: Any) -> list[tuple[str, Any]]:
+    """The methods that it mixes, each with what is written before its options; else itself."""
+    from crafting.mixture import Mixture
+
+    if isinstance(method, Mixture):
+        return [(f"{name}.", part) for name, part in method.parts]
+    return [("", method)]
 
 
 def _method_row(name: str, paper: Any, quick: Any) -> dict[str, Any]:
@@ -118,7 +163,7 @@ def countermeasures_table(name: str | None = None) -> tuple[Table, list[dict[str
 
     if name is not None:
         return _explained("countermeasure", name, COUNTERMEASURES)
-    table = Table("countermeasure", "parameters", "what it does", caption=_MORE)
+    table = Table(_typed("countermeasure"), _listing(), "what it does", caption=_MORE)
     rows = [_written(each, kind) for each, kind in COUNTERMEASURES.items()]
     for row in rows:
         table.add_row(row["name"], _listed(row["parameters"]), row["about"])
@@ -132,7 +177,7 @@ def analyses_table(name: str | None = None) -> tuple[Table, list[dict[str, Any]]
 
     if name is not None:
         return _explained("analysis", name, ANALYSES)
-    table = Table("analysis", "parameters", "needs", "what it tells", caption=_MORE)
+    table = Table(_typed("analysis"), _listing(), "needs", "what it tells", caption=_MORE)
     rows = []
     for each, kind in ANALYSES.items():
         needs = {"needs_clean": kind.needs_clean, "needs_labels": kind.needs_labels}
@@ -157,13 +202,26 @@ def _explained(
     kind = lookup(what, name, kinds)
     source = str(sys.modules[kind.__module__].__doc__).strip()
     row = _written(name, kind) | {"explained": _told(kind), "source": source}
-    # Lines of a paragraph are joined, so that they break where this terminal ends.
-    told = re.sub(r"(?<!\n)\n *(?!\n|\d+\. )", " ", f"{_told(kind)}\n\n{source}")
     table = Table(f"parameter of {name}", "default", expand=True)
-    table.caption = Text(told, justify="left")
+    table.caption = Text(_flowing(f"{_told(kind)}\n\n{source}"), justify="left")
     for key, value in row["parameters"].items():
         table.add_row(key, str(value))
     return table, [row]
+
+
+def _typed(header: str) -> Column:
+    """A column of what has to be typed: whole, however narrow the terminal is."""
+    return Column(header, no_wrap=True, overflow="fold")
+
+
+def _listing() -> Column:
+    return Column("parameters", overflow="fold")
+
+
+def _flowing(text: str) -> str:
+    """Lines of a paragraph are joined, so that they break where this terminal ends; those of
+    formulas are not."""
+    return re.sub(r"(?<!\n)\n(?! {4}) *(?!\n|\d+\. )", " ", text)
 
 
 def _listed(parameters: Mapping[str, Any]) -> str:
