@@ -11,7 +11,7 @@ from release.discover import is_hub_source
 from release.errors import InputError, TooManyBadRows
 from release.hub import readable_without_token
 from release.hub_client import be_patient
-from release.options import ReleaseOptions
+from release.options import ReleaseOptions, is_never_published
 from release.source import Source
 from release.survey import Survey
 from release.workdir import Seed
@@ -48,7 +48,7 @@ def hidden_source(options: ReleaseOptions) -> None:
     if not is_hub_source(options.source):
         return
     be_patient(options.hub_patience)
-    if options.source_is_public:
+    if options.source_is_public or is_never_published(options.to):
         return
     repo_id, _, revision = options.source.removeprefix("hf://datasets/").partition("@")
     if readable_without_token(repo_id, revision or None, options.hub_patience):
@@ -80,7 +80,8 @@ def one_size(shape: tuple[int, int, int] | None, method: Method, name: str) -> N
 
 
 def labels(source: Source, rows: Survey, method: Method, options: ReleaseOptions) -> None:
-    """There are the labels that the method needs, and classes to tell apart."""
+    """There are the labels that the method needs, and, where it or a victim learns from them,
+    classes to tell apart."""
     if source.label_column is None:
         if method.needs_labels:
             raise InputError(
@@ -89,7 +90,8 @@ def labels(source: Source, rows: Survey, method: Method, options: ReleaseOptions
                 f"{_names(lambda m: not m.needs_labels)}"
             )
         return
-    classes(source, rows)
+    if method.needs_labels or options.verify:
+        classes(source, rows, options.rows)
 
 
 def scored(source: Source, tested: Source, options: ReleaseOptions) -> None:
@@ -141,7 +143,9 @@ def examinable(analyses: Sequence[str], rows: choices.Rows) -> None:
             raise InputError(f"{text} goes by labels, and the release has none: drop it")
 
 
-def several_classes(source: Source, rows: Survey, what: str = "rows") -> None:
+def several_classes(
+    source: Source, rows: Survey, what: str = "rows", more: str = "take more rows"
+) -> None:
     """Where there are labels, at least two classes have rows; what: these rows are."""
     if source.label_column is None:
         return
@@ -150,19 +154,23 @@ def several_classes(source: Source, rows: Survey, what: str = "rows") -> None:
     if len(filled) < 2:
         raise InputError(
             f"the {what} of {source.spec} have only one class ({', '.join(filled) or 'none'}): "
-            f"there is nothing to classify; take more {what}"
+            f"there is nothing to classify; {more}"
         )
 
 
-def classes(source: Source, rows: Survey) -> None:
-    """Where there are labels, at least two classes have rows, and none has a single one."""
-    several_classes(source, rows)
+def classes(source: Source, rows: Survey, limit: int | None = None) -> None:
+    """Where there are labels, at least two classes have rows, and none has a single one, among the
+    first `limit` rows."""
+    among = "" if limit is None else f" among the first {limit:,} rows"
+    more = "take more rows" if limit is None else f"take more than {limit:,} with --rows"
+    what = "rows" if limit is None else f"first {limit:,} rows"
+    several_classes(source, rows, what, more)
     counts = rows.class_counts(len(source.class_names))
     small = [n for n, count in zip(source.class_names, counts, strict=True) if count < 2]
     if small:
         raise InputError(
-            f"class {small[0]} of {source.spec} has fewer than 2 rows ({len(small)} such): take "
-            "more rows, or leave the class out of the source"
+            f"class {small[0]} of {source.spec} has fewer than 2 rows{among} ({len(small)} such): "
+            f"{more}, or leave the class out of the source"
         )
 
 

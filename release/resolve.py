@@ -14,7 +14,7 @@ from release.chain import Chain
 from release.errors import InputError
 from release.existing import Existing, look
 from release.increment import Increment
-from release.options import ReleaseOptions
+from release.options import ReleaseOptions, is_never_published
 from release.plan import ReleasePlan
 from release.publish import Target, target_of
 from release.shards import default_rows_per_shard
@@ -109,7 +109,7 @@ def _scored(
         return _Scored(tested, None, None)
     rows = _survey(tested.bare(), test, None, options, workdir, terminal)
     if options.verify:
-        demand.several_classes(tested, rows, "test rows")
+        demand.several_classes(tested, rows, "test rows", "take more test rows")
     return _Scored(tested, test, rows)
 
 
@@ -229,7 +229,8 @@ def _tell_start(
     source: Source, split: str, target: Target, chain: Chain, terminal: Terminal
 ) -> None:
     there = f"{chain.next_name}, after {chain.num_rows:,} rows" if chain.manifests else "new"
-    terminal.line(f"clean {source.spec} -> {target.name} ({there})")
+    goes = "" if is_never_published(target.name) else f" -> {target.name} ({there})"
+    terminal.line(f"clean {source.spec}{goes}")
     left = [f"{kind} {', '.join(names)}" for kind, names in _not_published(source, split).items()]
     if left:
         terminal.line(f"not published: {'; '.join(left)}")

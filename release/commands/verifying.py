@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 @command
 @as_parameters(VerifyOptions)
 def verify(options: VerifyOptions, *, as_json: AsJson = False) -> None:
-    """Train victims on RELEASE, which is published already, under countermeasures, and report what
-    they learn; or, with --workdir alone, on the finished shards of a planned release. Exit code 3
-    says that a published RELEASE does not hold, or that this cannot be judged.
+    """Train victims on a published RELEASE and report what they learn.
+
+    They train under countermeasures; with --workdir alone, on the finished shards of a planned
+    release. Exit code 3 says that a published RELEASE does not hold, or that this cannot be judged.
 
     Example: protect-release verify org/flowers-protected --clean org/flowers --budget-minutes 60
     """
@@ -59,8 +60,10 @@ def compare(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Protect the same rows of SOURCE by several methods, let the same victims learn from each, and
-    show what protection costs and how far it is seen. Publishes nothing.
+    """Show side by side what several methods protect, and what they cost.
+
+    Each protects the same rows of SOURCE, the same victims learn from them, and how far the changes
+    are seen is measured. Publishes nothing.
 
     Example: protect-release compare ./flowers --methods sep-fa-vr,tap,random-noise --rows 5000
     """

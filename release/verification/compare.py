@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from release import machine
 from release.errors import InputError
-from release.options import ReleaseOptions
+from release.options import NEVER_PUBLISHED, ReleaseOptions
 from release.pipeline import Made, Pipeline
 from release.plan import ReleasePlan
 from release.staging import public_name
@@ -32,7 +32,7 @@ def compare_options(options: ReleaseOptions) -> ReleaseOptions:
     workdir = options.workdir or str(default_workdir(options.source, "compare"))
     return replace(
         options,
-        to=str(Path(workdir) / "never-published"),
+        to=str(Path(workdir) / NEVER_PUBLISHED),
         workdir=workdir,
         format="parquet",
         verify=True,
