@@ -107,6 +107,9 @@ def _budget(name: str) -> str | None:
 
 
 def _fitted(pipeline: Pipeline, plan: ReleasePlan) -> float:
+    if not plan.configured().has_fit:
+        pipeline.fit(plan)
+        return 0.0
     note = pipeline.workdir.path / "fitted" / f"{plan.fit_key()}.json"
     began = now()
     pipeline.fit(plan)

@@ -78,6 +78,9 @@ def test_a_push_says_where_its_report_is(run: Run, small: Path, tmp_path: Path) 
     told = run("push", small, "--to", tmp_path / "out", "--workdir", tmp_path / "work", *CHEAP)
     assert f"report: {tmp_path}/out/reports/r0001/report.html\n" in told.stdout
     assert (tmp_path / "out/reports/r0001/report.html").is_file()
+    card = (tmp_path / "out/README.md").read_text()
+    assert "### Further cautions" in card
+    assert card.count("nothing is known about") == 1
 
 
 @pytest.mark.parametrize(
