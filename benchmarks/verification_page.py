@@ -135,6 +135,15 @@ def _markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     return f"| {' | '.join(header)} |\n|{'---|' * len(header)}\n{rows}"
 
 
+def _whole(share: float) -> str:
+    """In whole per cent; what is next to nothing has no sign."""
+    return f"{round(share, 2) + 0.0:.0%}"
+
+
+def _points(share: float) -> str:
+    return f"{round(100 * share, 1) + 0.0:.1f}"
+
+
 def _ranking(measured: Measured, changes: Iterable[str]) -> str:
     """What gives back most first: the shares for each method that protects, and what it costs."""
     lines = []
@@ -143,7 +152,7 @@ def _ranking(measured: Measured, changes: Iterable[str]) -> str:
         known = [share for share in shares if share is not None]
         if name != "none" and len(known) == len(shares):
             cost = measured.lost(STRONG[0], name)
-            shown = [f"`{name}`", *(f"{share:.0%}" for share in known), f"{100 * cost:.1f}"]
+            shown = [f"`{name}`", *map(_whole, known), _points(cost)]
             lines.append((mean(known), shown))
     ordered = sorted(lines, key=lambda line: -line[0])
     header = ["countermeasure", *STRONG, "costs a clean training, points"]
@@ -223,7 +232,7 @@ def _checked(claim: _Claim, measured: Measured, methods: Sequence[str]) -> str:
     agreeing = sum(map(claim.agrees, known.values()))
     verdict = "comes out" if agreeing == len(known) else "does not come out everywhere"
     shown = ", ".join(
-        f"{method} `{change}` {share:.0%}" for (method, change), share in known.items()
+        f"{method} `{change}` {_whole(share)}" for (method, change), share in known.items()
     )
     return f"- *{claim.text}*: {verdict} ({shown}).\n"
 

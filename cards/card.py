@@ -11,7 +11,7 @@ from markupsafe import Markup
 from cards.facts import CardFacts, budget_in_words
 from cards.figures import setting_notes
 from cards.kept import marked
-from cards.markdown import escaped, fenced, mean_percent, percent
+from cards.markdown import code, escaped, fenced, mean_percent, percent
 from cards.recipes import FINETUNE
 from cards.tables import all_rows, measured_table, new_rows_alone, releases_table
 from cards.verified import section
@@ -143,6 +143,7 @@ def _environment() -> Environment:
     made.filters |= {
         "article": article,
         "md": escaped,
+        "code": code,
         "fenced": fenced,
         "percent": percent,
         "mean_percent": mean_percent,

@@ -91,12 +91,16 @@ def _lead(found: Sequence[Standing]) -> str:
     if not found:
         return "No method was compared."
     best, clean = found[0], found[0].worst["clean"]
-    victim = best.worst["victim"]
+    victim, learnt = best.worst["victim"], unbroken(best.worst["protected"])
+    tied = [one.name for one in found if unbroken(one.worst["protected"]) == learnt]
+    if len(tied) > 1:
+        names = f"{', '.join(tied[:-1])} and {tied[-1]}"
+        return f"From {names}, victims learnt equally little: the worst of each scored {learnt}."
     twin = NOT_MEASURED if clean is None else unbroken(clean)
     how = "" if best.worst["countermeasure"] == "none" else f" with {best.worst['countermeasure']}"
     return (
         f"From {best.name}, the worst victim learnt least: {article(victim)} {victim}{how} scored "
-        f"{unbroken(best.worst['protected'])} (clean images: {twin})."
+        f"{learnt} (clean images: {twin})."
     )
 
 

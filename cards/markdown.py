@@ -19,6 +19,7 @@ _ACTIVE = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
+_TYPED = re.compile(r"[\w.,:;=+\-/()]+")
 _BLANK = re.compile(r"[\s\x00-\x1f\x7f]+")
 
 NOT_MEASURED = "not measured"
@@ -28,6 +29,13 @@ def escaped(text: object) -> Markup:
     """The text on one line, for a paragraph, a list item, a table cell or an alt text."""
     line = _BLANK.sub(" ", str(text)).strip()
     return Markup(_ACTIVE.sub(lambda found: f"&#{ord(found[0])};", line))
+
+
+def code(text: object) -> Markup:
+    """What is typed, as code where nothing in it could end that or the cell it stands in; else
+    escaped."""
+    typed = str(text)
+    return Markup(f"`{typed}`") if _TYPED.fullmatch(typed) else escaped(typed)
 
 
 def fenced(text: str, language: str = "") -> Markup:

@@ -47,7 +47,9 @@ def render_report(report: Mapping[str, Any], pictures: Mapping[str, bytes] | Non
         "names": _named(found.tabled, "countermeasure"),
         "victims": _named(found.tabled, "victim"),
         "setting_notes": setting_notes(row.countermeasure for row in found.settings),
-        "flags": report["flags"],
+        "doubts": "Reasons to doubt these figures" if report["trials"] else "Further cautions",
+        # That it was not verified is what the page begins with.
+        "flags": [flag for flag in report["flags"] if flag["id"] != "not-verified"],
         "tiles": tiles(found),
         "panels": _panels(report, found),
         "confusion": _confusion(report, found),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from cards.facts import CardFacts, Measured, ReleaseEntry
-from cards.markdown import mean_percent, percent, spanned, table
+from cards.markdown import code, escaped, mean_percent, percent, spanned, table
 
 _FIGURES = ("clean twin", "this release", "peak", "renamed")
 
@@ -43,7 +43,7 @@ def _measured(row: Measured) -> list[object]:
     held_out = "yes" if row.held_out else "no"
     # Figures are ours, and read better in the file itself where no point of them is escaped.
     shown = [Markup(spanned(figure)) for figure in figures]
-    return [row.victim, held_out, row.countermeasure, row.seeds, *shown]
+    return [row.victim, held_out, _countered(row), row.seeds, *shown]
 
 
 def releases_table(releases: Sequence[ReleaseEntry]) -> Markup:
@@ -55,20 +55,25 @@ def releases_table(releases: Sequence[ReleaseEntry]) -> Markup:
 
 
 def _release(entry: ReleaseEntry) -> list[object]:
-    plain = [entry.name, entry.date, entry.method, entry.budget]
+    plain = [entry.name, entry.date, entry.method, code(entry.budget)]
     rows = [f"{entry.rows:,}", f"{entry.total:,}"]
     everything, alone = entry.learnt_most("release"), entry.learnt_most("new")
     return [
         *plain,
         *rows,
         _beside_twin(everything, "not verified"),
-        _beside_twin(alone, Markup("-")),
+        Markup("-") if alone is None else _beside_twin(alone, ""),
     ]
 
 
-def _beside_twin(found: Measured | None, otherwise: str) -> str:
+def _countered(row: Measured) -> Markup:
+    return Markup(row.countermeasure) if row.is_plain else code(row.countermeasure)
+
+
+def _beside_twin(found: Measured | None, otherwise: str) -> Markup:
     if found is None:
-        return otherwise
+        return escaped(otherwise)
     clean, protected = mean_percent(found.clean), percent(found.protected[0])
-    how = "" if found.is_plain else f" with {found.countermeasure}"
-    return f"{found.victim}{how}: {protected} (clean twin: {clean})"
+    how = "" if found.is_plain else Markup(" with {}").format(code(found.countermeasure))
+    scored = Markup("{}{}: {} (clean twin: {})")
+    return scored.format(escaped(found.victim), how, protected, clean)

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from cards.facts import Measured, Verification
-from cards.markdown import mean_percent, percent, table
+from cards.markdown import code, escaped, mean_percent, percent, table
 
 _BEGIN = "<!-- verified again: begin; a verification after publication adds a line -->"
 _END = "<!-- verified again: end -->"
@@ -60,13 +60,14 @@ def _line(row: Verification) -> str:
     return str(table(_HEADER, [cells])).splitlines()[-1]
 
 
-def _most(worst: Measured | None) -> str:
+def _most(worst: Measured | None) -> Markup:
     if worst is None:
-        return "nothing was measured"
-    countered = "" if worst.countermeasure == "none" else f" with {worst.countermeasure}"
+        return Markup("nothing was measured")
+    countered = "" if worst.is_plain else Markup(" with {}").format(code(worst.countermeasure))
     clean, protected = mean_percent(worst.clean), percent(worst.protected[0])
     known = "" if worst.held_out else " (not held out)"
-    return f"{worst.victim}{known}{countered}: {protected} (clean twin: {clean})"
+    scored = Markup("{}{}{}: {} (clean twin: {})")
+    return scored.format(escaped(worst.victim), known, countered, protected, clean)
 
 
 def _section(lines: Iterable[str]) -> Markup:

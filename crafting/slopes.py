@@ -35,9 +35,10 @@ QUICK_SLOPES: dict[str, Any] = QUICK_SURROGATE | {"restarts": 1, "direction": "d
 
 @dataclass(frozen=True, kw_only=True)
 class SlopeMethod(SurrogateMethod):
-    """step_levels: length of the first steps, of 255; momentum: of the mean of past steps;
-    direction: how slopes are taken; difference_step: how far `difference` looks, as a share of the
-    length of the weights. ValueError for a difference_step of 0 and a momentum of 1."""
+    """steps: how many an image climbs; step_levels: length of the first ones, of 255; restarts: how
+    often it begins anew, of which the best is kept; momentum: of the mean of past steps; direction:
+    how slopes are taken; difference_step: how far `difference` looks, as a share of the length of
+    the weights. ValueError for a difference_step of 0 and a momentum of 1."""
 
     steps: int = 240
     step_levels: float = 6.4

@@ -48,9 +48,10 @@ QUICK_SURROGATE: dict[str, Any] = {
 class SurrogateMethod(Method):
     """A method whose fit is one surrogate's training; subclasses only craft.
 
-    surrogate: a net's name; surrogate_epochs and surrogate_recipe: how it is trained; checkpoints:
-    how many states of it are kept, the last at the end. ValueError for a net that does not exist,
-    and for more checkpoints than epochs.
+    surrogate: a net's name; surrogate_epochs: how long it is trained; surrogate_recipe: in whose
+    batches and by whose rates, those of small nets or of a paper; checkpoints: how many states of
+    it are kept, the last at the end. ValueError for a net that does not exist, and for more
+    checkpoints than epochs.
     """
 
     surrogate: str = "resnet18"

@@ -21,6 +21,11 @@ class Verdict:
     ratio: float | None
     reason: str
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it can only say that nothing can be judged, since that twin learnt nothing."""
+        return self.threshold < 0
+
 
 @dataclass(frozen=True)
 class Gate:

@@ -13,7 +13,7 @@ from release.errors import InputError, TooManyBadRows
 from release.hub import readable_without_token
 from release.hub_client import be_patient
 from release.increment import DEFAULT_METHOD
-from release.options import ReleaseOptions
+from release.options import ReleaseOptions, is_never_published
 from release.row_names import row_name
 from release.source import Source
 from release.survey import Survey
@@ -51,7 +51,7 @@ def hidden_source(options: ReleaseOptions) -> None:
     if not is_hub_source(options.source):
         return
     be_patient(options.hub_patience)
-    if options.source_is_public:
+    if options.source_is_public or is_never_published(options.to):
         return
     repo_id, _, revision = options.source.removeprefix("hf://datasets/").partition("@")
     if readable_without_token(repo_id, revision or None, options.hub_patience):
@@ -160,7 +160,9 @@ def examinable(analyses: Sequence[str], rows: choices.Rows) -> None:
             raise InputError(f"{text} goes by labels, and the release has none: drop it")
 
 
-def several_classes(source: Source, rows: Survey, what: str = "rows") -> None:
+def several_classes(
+    source: Source, rows: Survey, what: str = "rows", more: str = "take more rows"
+) -> None:
     """Where there are labels, at least two classes have rows; what: these rows are."""
     if source.label_column is None:
         return
@@ -169,21 +171,26 @@ def several_classes(source: Source, rows: Survey, what: str = "rows") -> None:
     if len(filled) < 2:
         raise InputError(
             f"the {what} of {source.spec} have only one class ({', '.join(filled) or 'none'}): "
-            f"there is nothing to classify; take more {what}"
+            f"there is nothing to classify; {more}"
         )
 
 
-def classes(source: Source, rows: Survey) -> None:
-    """Where there are labels, at least two classes have rows, and none has a single one."""
-    if source.label_column is None:
+def classes(source: Source, rows: Survey, method: Method, options: ReleaseOptions) -> None:
+    """Where there are labels, and the method or a victim learns from them, at least two classes
+    have rows, and none has a single one."""
+    if source.label_column is None or not (method.needs_labels or options.verify):
         return
-    several_classes(source, rows)
+    limit = options.rows
+    among = "" if limit is None else f" among the first {limit:,} rows"
+    more = "take more rows" if limit is None else f"take more than {limit:,} with --rows"
+    what = "rows" if limit is None else f"first {limit:,} rows"
+    several_classes(source, rows, what, more)
     counts = rows.class_counts(len(source.class_names))
     small = [n for n, count in zip(source.class_names, counts, strict=True) if count < 2]
     if small:
         raise InputError(
-            f"class {small[0]} of {source.spec} has fewer than 2 rows ({len(small)} such): take "
-            "more rows, or leave the class out of the source"
+            f"class {small[0]} of {source.spec} has fewer than 2 rows{among} ({len(small)} such): "
+            f"{more}, or leave the class out of the source"
         )
 
 

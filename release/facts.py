@@ -70,7 +70,8 @@ def card_facts(
         only_small_networks=any(flag.id == "small-networks-only" for flag in report.flags),
         sampled=report.subject.sample,
         gate=None if report.verdict is None else report.verdict.reason,
-        flags=[flag.text for flag in report.flags],
+        # That it was not verified is what the card begins with.
+        flags=[flag.text for flag in report.flags if flag.id != "not-verified"],
         psnr=visibility.psnr,
         ssim=visibility.ssim,
         max_level=visibility.max_level,

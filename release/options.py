@@ -7,6 +7,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection
 from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
@@ -24,6 +25,10 @@ RUN = "Run"
 def option(*names: str, help: str, panel: str, **more: Any) -> Any:
     """An option of a command, shown in the panel of that title."""
     return typer.Option(*names, help=help, rich_help_panel=panel, **more)
+
+
+NEVER_PUBLISHED = "never-published"
+"""The folder in WORKDIR that nothing is ever written to, as --to of what only looks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +76,7 @@ class ReleaseOptions:
     ] = None
     hub_patience: Annotated[
         float,
-        option(min=0.1, help="Seconds to wait for a Hub that does not answer.", panel=TARGET),
+        option(min=0.1, help="Seconds to wait for a Hub that does not answer.", panel=RUN),
     ] = 600.0
 
     source_is_public: Annotated[
@@ -285,11 +290,17 @@ class ReleaseOptions:
 OF_RELEASES = (
     *("to", "public", "gated", "create_pr", "revision", "state", "format", "license", "show_rows"),
     *("incremental_method", "incremental_set", "fit_share", "verify", "verify_rows"),
+    *("keep_column", "keep_clean_column", "source_is_public", "encoding", "rows_per_shard"),
 )
 """What says nothing where nothing is ever released."""
 OF_VERIFICATION = (
     *("test_split", "victim", "countermeasure", "victim_seeds", "victim_epochs", "max_accuracy"),
 )
+
+
+def is_never_published(to: str | None) -> bool:
+    """Whether this is the --to of what only looks."""
+    return to is not None and Path(to).name == NEVER_PUBLISHED
 
 
 def as_parameters(

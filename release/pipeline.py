@@ -188,13 +188,15 @@ class Pipeline:
         if report.verdict is None or report.verdict.holds:
             return
         advice = "another --method, more steps or a larger --budget, or raise --max-accuracy"
-        if plan.is_increment:
+        if report.verdict.is_open:
+            advice = "more --victim-epochs, or another --victim"
+        elif plan.is_increment:
             first = self._places(plan).chain_before().manifests[0].method
             other = first if plan.method != first else increment.DEFAULT_INCREMENTAL
             advice = f"--incremental-method {other}, or raise --max-accuracy"
         raise GateMissed(
-            f"{report.verdict.reason}; nothing was published, the report is in "
-            f"{self.workdir.report}: try {advice}"
+            f"{report.verdict.reason}; nothing was published, the report is "
+            f"{self.workdir.report / 'report.html'}: try {advice}"
         )
 
     def _with_own_method(

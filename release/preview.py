@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from release.images import decode
-from release.options import ReleaseOptions
+from release.options import NEVER_PUBLISHED, ReleaseOptions
 from release.shards import read_parquet
 from release.source import Source
 from release.survey import Survey
@@ -29,7 +29,7 @@ def preview_options(options: ReleaseOptions) -> ReleaseOptions:
     workdir = options.workdir or str(default_workdir(options.source, "preview"))
     return replace(
         options,
-        to=str(Path(workdir) / "never-published"),
+        to=str(Path(workdir) / NEVER_PUBLISHED),
         workdir=workdir,
         rows=options.rows or DEFAULT_ROWS,
         format="parquet",
@@ -37,8 +37,9 @@ def preview_options(options: ReleaseOptions) -> ReleaseOptions:
     )
 
 
-def draw_preview(pipeline: Pipeline, options: ReleaseOptions, out: Path, images: int) -> None:
-    """`out` is a PNG of the first rows: before, after, and their difference times 16."""
+def draw_preview(pipeline: Pipeline, options: ReleaseOptions, out: Path, images: int) -> int:
+    """`out` is a PNG of the first rows: before, after, and their difference times 16; returns how
+    many."""
     from cards.plots import contact_sheet
 
     plan = pipeline.plan(options)
@@ -48,6 +49,7 @@ def draw_preview(pipeline: Pipeline, options: ReleaseOptions, out: Path, images:
     shards = sorted(pipeline.workdir.shards(plan.craft_key()).rglob("*.parquet"))
     protected = (decode(row.image).pixels for shard in shards for row in read_parquet(shard))
     contact_sheet(clean, list(islice(protected, len(clean))), out)
+    return len(clean)
 
 
 def _clean(plan: ReleasePlan, pipeline: Pipeline) -> Iterator[np.ndarray]:

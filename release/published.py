@@ -70,12 +70,21 @@ def demand_for_everybody(target: Target, chain: Chain, head: str | None) -> None
             )
 
 
+def _there(target: Target, name: str) -> Target:
+    if target.is_hub:
+        return target
+    target.published()  # which puts a folder back that was being replaced when a run was killed
+    if not Path(target.name).is_dir():
+        raise InputError(f"{name} is neither a folder nor a Hub id org/name[@revision]")
+    return target
+
+
 def named(name: str, patience: float = 600.0) -> Target:
     """The published dataset that people call `name`: a folder, org/name, or org/name@revision, of
     which the Hub is asked whether it is there; InputError where it is not."""
     repo_id, _, revision = name.partition("@")
     if not revision or not is_hub_id(repo_id) or Path(name).exists():
-        return target_of(name, name, patience=patience)
+        return _there(target_of(name, name, patience=patience), name)
     target = target_of(repo_id, repo_id, revision=revision, patience=patience)
     from release.hub import HubRepo
 

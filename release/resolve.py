@@ -16,7 +16,7 @@ from release.errors import InputError
 from release.existing import Existing, look
 from release.increment import Increment
 from release.opening import opened, tested
-from release.options import ReleaseOptions
+from release.options import ReleaseOptions, is_never_published
 from release.paths import absolute, demand_outside, written
 from release.plan import ReleasePlan
 from release.publish import Target, target_of
@@ -69,7 +69,7 @@ def resolve(options: ReleaseOptions, workdir: Workdir, terminal: Terminal) -> Re
     whole = _survey(source, split, options.rows, options, workdir, terminal)
     demand.labels(source, method, options)
     if not chain.manifests:
-        demand.classes(source, whole)
+        demand.classes(source, whole, method, options)
     scored = _scored(source, split, options, workdir, terminal)
     found = _Found(options, workdir, existing, source, split, whole, scored, method)
     return _increment(found, terminal) if chain.manifests else _plan(found, None)
@@ -123,7 +123,7 @@ def _scored(
         source.bare(), test, None, options, workdir, terminal, "name another with --test-split"
     )
     if options.verify:
-        demand.several_classes(source, rows, "test rows")
+        demand.several_classes(source, rows, "test rows", "take more test rows")
     return _Scored(source, test, rows)
 
 
@@ -244,7 +244,8 @@ def _tell_start(
     source: Source, split: str, target: Target, chain: Chain, terminal: Terminal
 ) -> None:
     there = f"{chain.next_name}, after {chain.num_rows:,} rows" if chain.manifests else "new"
-    terminal.line(f"clean {source.spec} -> {target.name} ({there})")
+    goes = "" if is_never_published(target.name) else f" -> {target.name} ({there})"
+    terminal.line(f"clean {source.spec}{goes}")
     if source.label_column is None:
         terminal.line(f"the rows of split {split} have no labels")
     left = [f"{kind} {', '.join(names)}" for kind, names in _not_published(source, split).items()]
@@ -279,16 +280,18 @@ def _run(options: ReleaseOptions) -> dict[str, object]:
 
 def _method(options: ReleaseOptions) -> Method:
     from crafting.budget import parse
-    from crafting.registry import configure
+    from crafting.registry import configure, registration
 
+    name, listed = options.method or increment.DEFAULT_METHOD, "protect-release methods"
     try:
+        registration(name)
+        listed = f"{listed} {name}"
         budget = None if options.budget is None else parse(options.budget)
-        name = options.method or increment.DEFAULT_METHOD
         return configure(
             name, choices.preset(options.preset), budget, choices.settings(options.set_)
         )
     except ValueError as problem:
-        raise InputError(f"{problem} (see `protect-release methods`)") from None
+        raise InputError(f"{problem} (see `{listed}`)") from None
 
 
 def _countermeasures(options: ReleaseOptions, source: Source, tested: Source) -> list[str]:

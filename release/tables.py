@@ -1,4 +1,5 @@
-"""Tables for the terminal and the same facts for machines, from the registries and reports."""
+"""What this tool knows, and what is published, as tables for the terminal and the same facts for
+machines."""
 
 from __future__ import annotations
 
@@ -7,19 +8,15 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 if TYPE_CHECKING:
     from cards.facts import ReleaseEntry
-    from evaluation.report import Report
     from release.chain import Chain
     from release.manifest import Manifest
-    from release.pipeline import Made
-    from release.verification.verifier import Verified
 
 _MORE = "What the parameters of one mean: the same command with its NAME"
 _NEEDS = ("--clean", "labels")
@@ -60,17 +57,62 @@ def _venue(paper: str) -> str:
 
 
 def options_table(name: str) -> tuple[Table, list[dict[str, Any]]]:
-    """One method's options with their values in both presets; ValueError names the nearest
-    methods where there is none of this name."""
+    """One method's options with their values in both presets, and what they mean; ValueError names
+    the nearest methods where there is none of this name."""
     from crafting.registry import registration
 
     entry = registration(name)
     row = _method_row(name, entry.paper, entry.quick)
     paper, quick = row["options"]["paper"], row["options"]["quick"]
-    table = Table(f"option of {name}", "paper", "quick", caption=row["paper"])
-    for option in paper:
-        table.add_row(option, str(paper[option]), str(quick[option]))
-    return table, [row]
+    named = [names for names in _values(entry.paper).values() if names]
+    table = Table(
+        f"option of {name}", "paper", "quick", *(["one of"] if named else []), expand=True
+    )
+    for option, values in _values(entry.paper).items():
+        cells = (option, str(paper[option]), str(quick[option]), ", ".join(values))
+        table.add_row(*cells[: len(table.columns)])
+    told, source = _told_of_method(entry.paper)
+    table.caption = Text(_flowing(f"{row['paper']}\n\n{told}\n\n{source}"), justify="left")
+    return table, [row | {"values": _values(entry.paper), "explained": told, "source": source}]
+
+
+def _values(method: Any) -> dict[str, list[str]]:
+    """By option, the values that it may have where these are few."""
+    found = {}
+    for prefix, part in _parts(method):
+        kinds = get_type_hints(type(part))
+        for option in part.options():
+            kind = kinds[option]
+            named = ["true", "false"] if kind is bool else [str(each) for each in get_args(kind)]
+            found[f"{prefix}{option}"] = named
+    return found
+
+
+def _told_of_method(method: Any) -> tuple[str, str]:
+    """What the classes that have its options say of themselves, each once, and what their modules
+    say."""
+    told: dict[str, None] = {}
+    sources: dict[str, None] = {}
+    for _, part in _parts(method):
+        kinds = [kind for kind in type(part).__mro__ if _has_options(kind, type(part))]
+        told |= dict.fromkeys(_told(kind) for kind in kinds)
+        sources[str(sys.modules[type(part).__module__].__doc__).strip()] = None
+    return "\n\n".join(told), "\n\n".join(sources)
+
+
+def _has_options(kind: type, method: type) -> bool:
+    """Whether it is this method's class, or a base that defines options of it."""
+    own = vars(kind).get("__annotations__", {})
+    return kind is method or any(f.name in own for f in fields(method) if f.name != "budget")
+
+
+def _parts(method: Any) -> list[tuple[str, Any]]:
+    """The methods that it mixes, each with what is written before its options; else itself."""
+    from crafting.mixture import Mixture
+
+    if isinstance(method, Mixture):
+        return [(f"{name}.", part) for name, part in method.parts]
+    return [("", method)]
 
 
 def _method_row(name: str, paper: Any, quick: Any) -> dict[str, Any]:
@@ -121,7 +163,7 @@ def countermeasures_table(name: str | None = None) -> tuple[Table, list[dict[str
 
     if name is not None:
         return _explained("countermeasure", name, COUNTERMEASURES)
-    table = Table("countermeasure", "parameters", "what it does", caption=_MORE)
+    table = Table(_typed("countermeasure"), _listing(), "what it does", caption=_MORE)
     rows = [_written(each, kind) for each, kind in COUNTERMEASURES.items()]
     for row in rows:
         table.add_row(row["name"], _listed(row["parameters"]), row["about"])
@@ -135,7 +177,7 @@ def analyses_table(name: str | None = None) -> tuple[Table, list[dict[str, Any]]
 
     if name is not None:
         return _explained("analysis", name, ANALYSES)
-    table = Table("analysis", "parameters", "needs", "what it tells", caption=_MORE)
+    table = Table(_typed("analysis"), _listing(), "needs", "what it tells", caption=_MORE)
     rows = []
     for each, kind in ANALYSES.items():
         needs = {"needs_clean": kind.needs_clean, "needs_labels": kind.needs_labels}
@@ -160,13 +202,26 @@ def _explained(
     kind = lookup(what, name, kinds)
     source = str(sys.modules[kind.__module__].__doc__).strip()
     row = _written(name, kind) | {"explained": _told(kind), "source": source}
-    # Lines of a paragraph are joined, so that they break where this terminal ends.
-    told = re.sub(r"(?<!\n)\n *(?!\n|\d+\. )", " ", f"{_told(kind)}\n\n{source}")
     table = Table(f"parameter of {name}", "default", expand=True)
-    table.caption = Text(told, justify="left")
+    table.caption = Text(_flowing(f"{_told(kind)}\n\n{source}"), justify="left")
     for key, value in row["parameters"].items():
         table.add_row(key, str(value))
     return table, [row]
+
+
+def _typed(header: str) -> Column:
+    """A column of what has to be typed: whole, however narrow the terminal is."""
+    return Column(header, no_wrap=True, overflow="fold")
+
+
+def _listing() -> Column:
+    return Column("parameters", overflow="fold")
+
+
+def _flowing(text: str) -> str:
+    """Lines of a paragraph are joined, so that they break where this terminal ends; those of
+    formulas are not."""
+    return re.sub(r"(?<!\n)\n(?! {4}) *(?!\n|\d+\. )", " ", text)
 
 
 def _listed(parameters: Mapping[str, Any]) -> str:
@@ -176,136 +231,6 @@ def _listed(parameters: Mapping[str, Any]) -> str:
 def _told(kind: Any) -> str:
     """What it says of itself."""
     return inspect.cleandoc(str(kind.__doc__))
-
-
-def trials_table(report: Report) -> Table:
-    """Each victim beside its clean twin, seeds taken together; the columns of countermeasures and
-    of what it trained on are left out where they say the same in each line."""
-    from evaluation.report import table
-
-    header, *lines = table(report)
-    shown = [
-        at
-        for at, name in enumerate(header)
-        if name not in ("countermeasure", "trained on") or len({line[at] for line in lines}) > 1
-    ]
-    made = Table(*(header[n] for n in shown))
-    for line in lines:
-        made.add_row(*(line[n] for n in shown))
-    return made
-
-
-def summary(made: Made) -> dict[str, Any]:
-    """What a push came to, as one object."""
-    plan, report = made.plan, made.report
-    released = sum(len(record.rows) for record in made.records)
-    return {
-        "changed": made.published is not None,
-        "target": plan.target,
-        "release": plan.release,
-        "published": made.published,
-        "rows": plan.num_rows,
-        "released": released,
-        "total": made.total,
-        "quarantined": plan.num_rows - released,
-        "method": plan.method,
-        "budget": plan.budget,
-        "seconds": made.seconds,
-        "craft_seconds_per_row": sum(record.seconds for record in made.records) / max(1, released),
-        "trials": [_trial(trial) for trial in report.trials],
-        "verdict": _verdict(made),
-        "sentence": _sentence(made, released),
-    }
-
-
-def judged(made: Made, folder: Path) -> dict[str, Any]:
-    """What a verification before publication came to, its report being in `folder`, as one
-    object."""
-    verdict = made.report.verdict
-    return {
-        "release": made.plan.release,
-        "rows": made.plan.num_rows,
-        "trials": [_trial(trial) for trial in made.report.trials],
-        "verdict": _verdict(made),
-        "sentence": _verdict(made) if verdict is None else verdict.reason,
-        "flags": [flag.id for flag in made.report.flags],
-        "report": str(folder),
-    }
-
-
-def _trial(trial: Any) -> dict[str, Any]:
-    names = (
-        "victim",
-        "held_out",
-        "countermeasure",
-        "rows",
-        "seed",
-        "clean",
-        "protected",
-        "peak",
-        "renamed",
-    )
-    return {name: getattr(trial, name) for name in names}
-
-
-def _verdict(made: Made) -> str:
-    if made.report.verdict is None:
-        return "not verified"
-    return "holds" if made.report.verdict.holds else "missed"
-
-
-def _sentence(made: Made, released: int) -> str:
-    plan = made.plan
-    if made.published is None:
-        return f"nothing was published: {_verdict(made)}"
-    added = f"{plan.release}, {released:,} rows by {plan.method}, {_verdict(made)}"
-    if plan.on_hub and not plan.public and not plan.create_pr:
-        return (
-            f"{made.published}: {added}; it is private: look at it, then `protect-release publish "
-            f"{plan.target} --public`"
-        )
-    return f"{made.published}: {added}"
-
-
-def verification(verified: Verified, published: str | None) -> dict[str, Any]:
-    """What `verify RELEASE` came to, as one object."""
-    report = verified.report
-    verdict = report.verdict
-    return {
-        "release": verified.plan.release,
-        "rows": verified.plan.rows,
-        "delivered_as": verified.plan.delivered_as or None,
-        "trials": [_trial(trial) for trial in report.trials],
-        "left_out": len(report.left_out) + len(report.unexamined),
-        "analyses": {name: found.figures for name, found in report.analyses.items()},
-        "holds": None if verdict is None else verdict.holds,
-        "sentence": "no victim that the gate looks at had a clean twin"
-        if verdict is None
-        else verdict.reason,
-        "flags": [flag.id for flag in report.flags],
-        "report": str(verified.folder),
-        "published": published,
-    }
-
-
-def comparison_table(found: dict[str, Any]) -> Table:
-    """The methods, the one that victims learn least from first."""
-    table = Table(
-        "method", "budget", "worst victim", "learnt", "clean", "s / 1,000", "PSNR", "holds"
-    )
-    for row in found["methods"]:
-        worst, psnr = row["worst"], row["psnr"]
-        table.add_row(
-            row["method"],
-            row["budget"],
-            worst["victim"],
-            _percent(worst["protected"]),
-            _percent(worst["clean"]),
-            f"{row['craft_seconds_per_1000']:.1f}",
-            "-" if psnr is None else f"{psnr:.1f} dB",
-            "yes" if row["holds"] else "no",
-        )
-    return table
 
 
 def releases_table(chain: Chain) -> tuple[Table, list[dict[str, Any]]]:
@@ -332,11 +257,9 @@ def releases_table(chain: Chain) -> tuple[Table, list[dict[str, Any]]]:
 
 
 def _mean(figure: tuple[float, float, float] | None) -> str:
-    return "-" if figure is None else _percent(figure[0])
+    from cards.markdown import percent
 
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+    return "-" if figure is None else percent(figure[0])
 
 
 def _release_row(entry: ReleaseEntry, manifest: Manifest) -> dict[str, Any]:

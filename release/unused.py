@@ -6,8 +6,12 @@ from __future__ import annotations
 from release import choices
 from release.chain import Chain
 from release.increment import method_for_new_rows
-from release.options import ReleaseOptions
+from release.options import ReleaseOptions, changed
 
+_OF_VICTIMS = (
+    *("--victim", "--countermeasure", "--victim-seeds", "--victim-epochs", "--max-accuracy"),
+    "--verify-rows",
+)
 _NOTHING: tuple[object, ...] = (None, [], {})
 
 
@@ -30,13 +34,8 @@ def of_settings(options: ReleaseOptions, target: str) -> list[str]:
 def _of_verification(options: ReleaseOptions) -> list[str]:
     if options.verify:
         return []
-    given = {
-        "--victim": options.victim,
-        "--countermeasure": options.countermeasure,
-        "--victim-epochs": options.victim_epochs,
-        "--max-accuracy": options.max_accuracy,
-    }
-    return [f"{name} with --no-verify" for name, value in given.items() if value not in _NOTHING]
+    given = changed(options)
+    return [f"{name} with --no-verify" for name in _OF_VICTIMS if name in given]
 
 
 def _of_first(options: ReleaseOptions, chain: Chain) -> list[str]:

@@ -82,6 +82,9 @@ class UnlearnableClusters(Method):
     """`uc`: surrogate is a net's name, here or as timm:NAME; weights is the path of its state dict,
     empty to train it for surrogate_epochs; generator_rate falls to 1e-6 along a cosine.
 
+    temperature: of that training; clusters: how many, each with a generator of generator_width
+    channels and generator_blocks blocks, trained for generator_epochs; trained_on: the images of
+    its own cluster, or all.
     ValueError for a net that does not exist, weights that are no file, and fewer than 2 clusters.
     """
 

@@ -50,9 +50,9 @@ from crafting.training import RecipeName, named_recipe
 @dataclass(frozen=True, kw_only=True)
 class ConventionalEnsemble(Method):
     """`ensemble`: nets: names with commas between them; seeds: how many nets of each name;
-    surrogate_epochs and surrogate_recipe: how each is trained; step_levels: length of a step, of
-    255; features: pull features rather than logits; normalise: every net's gradient counts alike.
-    ValueError for nets that do not exist, that repeat, or are none."""
+    surrogate_epochs and surrogate_recipe: how each is trained; steps: how many, of step_levels (of
+    255) each; features: pull features rather than logits; normalise: every net's gradient counts
+    alike. ValueError for nets that do not exist, that repeat, or are none."""
 
     nets: str = "resnet18,senet18,vgg16,densenet121,googlenet"
     seeds: int = 6

@@ -56,7 +56,7 @@ _COINCIDE = 1e-6
 
 @dataclass(frozen=True, kw_only=True)
 class Pushed(RobustSurrogateMethod):
-    """`entf-push`: step_levels is the length of a step, of 255."""
+    """`entf-push`: steps is how many, of step_levels (of 255) each."""
 
     steps: int = 300
     step_levels: float = 0.4

@@ -43,7 +43,7 @@ from crafting.surrogate import QUICK_SURROGATE, RobustSurrogateMethod
 
 @dataclass(frozen=True, kw_only=True)
 class Hypocritical(RobustSurrogateMethod):
-    """`hypo`: step_levels is the length of a step, of 255."""
+    """`hypo`: steps is how many, of step_levels (of 255) each."""
 
     robust_levels: float = 2.0
     robust_step_levels: float = 0.5

@@ -70,7 +70,8 @@ _BIBTEX = """@inproceedings{chen2023selfensemble,
 class SelfEnsemble(SurrogateMethod):
     """`sep`: cross entropy to the target class, summed over checkpoints.
 
-    step_levels: length of a step, of 255; normalise: every checkpoint's gradient counts alike.
+    steps: how many, of step_levels (of 255) each; normalise: every checkpoint's gradient counts
+    alike.
     """
 
     steps: int = 30

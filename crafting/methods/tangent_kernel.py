@@ -70,7 +70,8 @@ _CHUNK = 100
 
 @dataclass(frozen=True, kw_only=True)
 class TangentKernel(Method):
-    """`ntga`: time is how long the wide net is trained, in units of its learning rate; validation:
+    """`ntga`: steps is how many an image takes; time: how long the wide net is trained, in units of
+    its learning rate; kernel, activation: which net, and what is between its layers; validation:
     clean rows that it is to get wrong, at most half of the split; ridge: what is added to the
     kernel's diagonal, as a share of its mean; full_steps: steps as long as the budget. It trains no
     net. ValueError for a time or ridge that is not above 0.

@@ -46,7 +46,8 @@ from crafting.surrogate import QUICK_SURROGATE, SurrogateMethod, target_classes
 
 @dataclass(frozen=True, kw_only=True)
 class AdversarialPoison(SurrogateMethod):
-    """`tap`: step_levels is the length of a step, of 255."""
+    """`tap`: steps is how many, of step_levels (of 255) each; restarts: how often an image begins
+    anew, of which it keeps its best."""
 
     steps: int = 250
     step_levels: float = 0.4

@@ -70,8 +70,10 @@ Spread = Literal["learnt", "held"]
 @dataclass(frozen=True, kw_only=True)
 class TransferableNoise(Method):
     """`tue`: contrast and separability weigh the two parts of the noise's objective; every is how
-    many steps of the net go before the noise's; step_levels the length of one of its steps, of 255.
+    many steps of the net go before the noise's `steps` of step_levels (of 255) each.
 
+    surrogate: a net's name; surrogate_epochs, batch_size, temperature: of its training by contrast;
+    prototypes: noises of each class; spread: whether a gradient makes these more alike (learnt).
     ValueError for a net that does not exist, weights below 0 or both 0, a temperature of 0, and
     steps without length.
     """

@@ -100,7 +100,7 @@ def pipeline_of(options: ReleaseOptions, as_json: bool) -> Iterator[Pipeline | N
 
 def tell_report(terminal: Terminal, report: Report) -> None:
     """People see what victims came to, what analyses found, and every flag."""
-    from release.tables import trials_table
+    from release.results import trials_table
 
     if report.trials:
         terminal.table(trials_table(report))

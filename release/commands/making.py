@@ -99,8 +99,11 @@ def publish(
     public: Annotated[bool, typer.Option("--public", help="Let everybody see TARGET.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Put the release that `card` made where readers find it, in one step; or, with TARGET and
-    --public, open a release that was published privately to everybody."""
+    """Put a planned release where readers find it, or open a private one.
+
+    With --workdir the release that `card` made is published in one step; with TARGET and --public
+    one that was published privately is opened to everybody.
+    """
     if workdir is not None and target is None and not public:
         stage(workdir, as_json, lambda pipeline, plan: pipeline.publish(plan))
         return
@@ -134,19 +137,21 @@ def preview(
     options = preview_options(options)
     with pipeline_of(options, as_json) as pipeline:
         if pipeline is not None:
-            draw_preview(pipeline, options, Path(out), images)
-            pipeline.terminal.result(f"{out}: {images} rows (it holds clean pixels: keep it)")
+            drawn = draw_preview(pipeline, options, Path(out), images)
+            many = "1 row" if drawn == 1 else f"{drawn} rows"
+            pipeline.terminal.result(f"{out}: {many} (it holds clean pixels: do not publish it)")
             pipeline.terminal.json({"picture": out})
 
 
 def _summarise(pipeline: Pipeline) -> None:
-    from release.tables import summary
+    from release.results import summary
 
     if pipeline.made is not None:
         terminal = pipeline.terminal
         tell_report(terminal, pipeline.made.report)
         found = summary(pipeline.made)
         terminal.result(found["sentence"])
+        terminal.result(f"report: {found['report']}/report.html")
         terminal.json(found)
 
 

@@ -16,15 +16,17 @@ from release.verification.options import VerifyOptions
 if TYPE_CHECKING:
     from release.pipeline import Pipeline
     from release.terminal import Terminal
+    from release.verification.publishing import Added
     from release.verification.verifier import Verified
 
 
 @command
 @as_parameters(VerifyOptions)
 def verify(options: VerifyOptions, *, as_json: AsJson = False) -> None:
-    """Train victims on RELEASE, which is published already, under countermeasures, and report what
-    they learn; or, with --workdir alone, on the finished shards of a planned release. Exit code 3
-    says that a published RELEASE does not hold.
+    """Train victims on a published RELEASE and report what they learn.
+
+    They train under countermeasures; with --workdir alone, on the finished shards of a planned
+    release. Exit code 3 says that a published RELEASE does not hold, or that this cannot be judged.
 
     Example: protect-release verify org/flowers-protected --clean org/flowers --budget-minutes 60
     """
@@ -44,9 +46,7 @@ def verify(options: VerifyOptions, *, as_json: AsJson = False) -> None:
         verified = verifier.run(options)
         published = publish_verification(verified, verifier.workdir) if options.publish else None
     _tell_verified(terminal, verified, published)
-    verdict = verified.report.verdict
-    if verdict is not None and not verdict.holds:
-        raise GateMissed(f"{verified.plan.release} does not hold: {verdict.reason}")
+    _demand_gate(verified)
 
 
 @command
@@ -60,12 +60,14 @@ def compare(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Protect the same rows of SOURCE by several methods, let the same victims learn from each, and
-    show what protection costs and how far it is seen. Publishes nothing.
+    """Show side by side what several methods protect, and what they cost.
+
+    Each protects the same rows of SOURCE, the same victims learn from them, and how far the changes
+    are seen is measured. Publishes nothing.
 
     Example: protect-release compare ./flowers --methods sep-fa-vr,tap,random-noise --rows 5000
     """
-    from release.tables import comparison_table
+    from release.results import comparison_table
     from release.verification import compare as comparing
 
     names, options = comparing.methods_named(methods), comparing.compare_options(options)
@@ -95,8 +97,20 @@ def _planned(options: VerifyOptions) -> str:
     return options.workdir
 
 
+def _demand_gate(verified: Verified) -> None:
+    """GateMissed where the release does not hold, or that cannot be told."""
+    release, verdict = verified.plan.release, verified.report.verdict
+    if verdict is None or verdict.holds:
+        return
+    if verdict.is_open:
+        raise GateMissed(
+            f"{release}: {verdict.reason}; train for more --epochs, or another --victim"
+        )
+    raise GateMissed(f"{release} does not hold: {verdict.reason}")
+
+
 def _tell_planned(pipeline: Pipeline) -> dict[str, Any]:
-    from release.tables import judged
+    from release.results import judged
 
     assert pipeline.made is not None, "it was verified"
     found = judged(pipeline.made, pipeline.workdir.report)
@@ -106,11 +120,13 @@ def _tell_planned(pipeline: Pipeline) -> dict[str, Any]:
     return found
 
 
-def _tell_verified(terminal: Terminal, verified: Verified, published: str | None) -> None:
-    from release.tables import verification
+def _tell_verified(terminal: Terminal, verified: Verified, published: Added | None) -> None:
+    """But for why it does not hold, which the error says."""
+    from release.results import verification
 
     tell_report(terminal, verified.report)
     told = verification(verified, published)
-    terminal.result(told["sentence"])
-    terminal.result(f"report: {published or verified.folder / 'report.html'}")
+    if told["holds"] is not False:
+        terminal.result(told["sentence"])
+    terminal.result(f"report: {told['report']}/report.html")
     terminal.json(told)

@@ -32,7 +32,7 @@ def check(release: Dataset, as_json: AsJson = False) -> None:
     files = sum(len(manifest.files) for manifest in chain.manifests)
     found = {"release": release, "releases": len(chain), "rows": chain.num_rows, "files": files}
     many = "1 release" if len(chain) == 1 else f"{len(chain)} releases"
-    terminal.result(f"{release}: {chain.num_rows} rows in {files} files of {many}, whole")
+    terminal.result(f"{release}: {chain.num_rows:,} rows in {files:,} files of {many}, whole")
     terminal.json(found)
 
 

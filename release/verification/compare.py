@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from release import machine
 from release.errors import InputError
-from release.options import ReleaseOptions
+from release.options import NEVER_PUBLISHED, ReleaseOptions
 from release.paths import written
 from release.pipeline import Made, Pipeline
 from release.plan import ReleasePlan
@@ -33,7 +33,7 @@ def compare_options(options: ReleaseOptions) -> ReleaseOptions:
     workdir = options.workdir or str(default_workdir(options.source, "compare"))
     return replace(
         options,
-        to=str(Path(workdir) / "never-published"),
+        to=str(Path(workdir) / NEVER_PUBLISHED),
         workdir=workdir,
         format="parquet",
         verify=True,
@@ -106,6 +106,9 @@ def _budget(name: str) -> str | None:
 
 
 def _fitted(pipeline: Pipeline, plan: ReleasePlan) -> float:
+    if not plan.configured().has_fit:
+        pipeline.fit(plan)
+        return 0.0
     note = pipeline.workdir.path / "fitted" / f"{plan.fit_key()}.json"
     began = now()
     pipeline.fit(plan)
@@ -131,7 +134,7 @@ def _row(made: Made, fit_seconds: float) -> dict[str, Any]:
         "ssim": visibility.ssim,
         "max_level": visibility.max_level,
         "worst": _worst(report),
-        "holds": verdict.holds,
+        "holds": None if verdict.is_open else verdict.holds,
         "summaries": _summaries(report),
     }
 

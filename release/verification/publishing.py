@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from cards.facts import Measured, Verification
@@ -18,17 +19,27 @@ _EDITS = 5
 """How often the card is edited anew because somebody changed the dataset meanwhile."""
 
 
-def publish_verification(verified: Verified, workdir: Workdir) -> str:
-    """Readers of the release see the dated report, and a line about it on the card; returns where.
-    It is a release of this tool."""
+@dataclass(frozen=True)
+class Added:
+    """Where readers can look at what was added, and the folder of the report within the dataset."""
+
+    place: str
+    folder: str
+
+
+def publish_verification(verified: Verified, workdir: Workdir) -> Added:
+    """Readers of the release, which is one of this tool, see the dated report, and a line about it
+    on the card."""
     plan = verified.plan
     name = f"hf://datasets/{plan.target}" if plan.on_hub else plan.target
+    folder = _folder(verified, workdir)
     target = target_of(name, name, revision=plan.branch, patience=plan.hub_patience)
     for _ in range(_EDITS):
         after = target.published()
-        staged = _staged(verified, workdir, after)
+        staged = _staged(verified, workdir, after, folder)
         try:
-            return target.add(staged, f"protect-release: verified {plan.date}", after)
+            place = target.add(staged, f"protect-release: verified {plan.date}", after)
+            return Added(place, folder)
         except HeadMoved:
             continue
     raise HubRefused(
@@ -37,12 +48,16 @@ def publish_verification(verified: Verified, workdir: Workdir) -> str:
     )
 
 
-def _staged(verified: Verified, workdir: Workdir, after: Published) -> Path:
+def _folder(verified: Verified, workdir: Workdir) -> str:
+    """By what the report says: another one of the same day stands beside it, the same one adds
+    nothing."""
+    said = digest((workdir.report / "report.json").read_bytes())
+    return f"reports/verified-{verified.plan.date}-{said[:8]}"
+
+
+def _staged(verified: Verified, workdir: Workdir, after: Published, folder: str) -> Path:
     """What is added, as readers will find it."""
     making, plan = workdir.path / "verification", verified.plan
-    # By what it says: another report of the same day stands beside it, the same one adds nothing.
-    said = digest((workdir.report / "report.json").read_bytes())
-    folder = f"reports/verified-{plan.date}-{said[:8]}"
     shutil.rmtree(making, ignore_errors=True)
     shutil.copytree(workdir.report, making / folder)
     row = Verification(

@@ -120,7 +120,7 @@ def _find(options: VerifyOptions, release: str, workdir: Workdir, terminal: Term
     released = surveyed.of(source, split, "released", thumbs=clean is not None)
     demand.several_classes(source, released)
     test_rows = surveyed.of(test, scored, "test")
-    demand.several_classes(test, test_rows, "test rows")
+    demand.several_classes(test, test_rows, "test rows", "take more test rows")
     pairs, clean_split = None, None
     if clean is not None:
         clean_split = _clean_split(clean, split, scored, options)

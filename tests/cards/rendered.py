@@ -29,7 +29,8 @@ def text(card: str) -> str:
 
 
 def tables(card: str) -> list[list[list[str]]]:
-    """The cells of each line of each table, its header first."""
-    found = re.findall(r"<table>(.*?)</table>", html(card), re.DOTALL)
+    """The cells of each line of each table, its header first; code is as other text."""
+    shown = re.sub(r"</?code>", "", html(card))
+    found = re.findall(r"<table>(.*?)</table>", shown, re.DOTALL)
     lines = [re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL) for table in found]
     return [[re.findall(r"<t[hd]>(.*?)</t[hd]>", line) for line in table] for table in lines]

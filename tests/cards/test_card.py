@@ -301,6 +301,22 @@ def test_nothing_is_said_of_what_there_is_none() -> None:
         assert absent not in body(card)
 
 
+def test_an_unverified_release_has_no_figures_to_doubt() -> None:
+    card = body(render(facts(measured=[], gate=None, flags=["No licence is known."])))
+    assert "### Further cautions\n\n- No licence is known." in card
+    assert "Reasons to doubt" not in card
+
+
+def test_what_is_typed_can_be_read_in_the_file_itself() -> None:
+    tried = [measured(countermeasure="jpeg:quality=10")]
+    card = body(
+        render(facts(measured=tried, releases=[release(budget="l2:1.304", measured=tried)]))
+    )
+    assert "| `l2:1.304` |" in card
+    assert "| `jpeg:quality=10` |" in card
+    assert "resnet10-w16 with `jpeg:quality=10`: 17.2 %" in card
+
+
 def test_only_the_first_of_many_classes_are_listed() -> None:
     shown = text(render(facts(class_names=[f"class {n}" for n in range(1000)])))
     assert "in 1,000 classes: class 0, class 1," in shown

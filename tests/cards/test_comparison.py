@@ -46,6 +46,17 @@ def test_the_method_that_taught_least_comes_first() -> None:
     )
 
 
+def test_methods_that_taught_equally_little_are_all_named() -> None:
+    found = page(scoring("tap", 0.1), scoring("sep", 0.1), scoring("em", 0.2))
+    assert found.all("p")[0].text == (
+        "From tap and sep, victims learnt equally little: the worst of each scored 10.0 %."
+    )
+
+
+def test_what_fits_nothing_took_no_time_to_fit() -> None:
+    assert leaderboard(page(method(fit_seconds=0.0)))[1][-1] == "-"
+
+
 def test_its_figures_stand_in_the_leaderboard() -> None:
     line = leaderboard(page())[1]
     assert line == [

@@ -183,6 +183,8 @@ def test_without_trials_it_says_that_nothing_was_verified() -> None:
     assert [s.attributes["id"] for s in found.all("section")] == [
         *("doubts", "visibility", "how", "again"),
     ]
+    assert "Further cautions" in found.text
+    assert "Nothing is known." not in found.text, "it is said first"
 
 
 def test_visibility_is_given_in_figures() -> None:

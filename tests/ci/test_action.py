@@ -45,7 +45,7 @@ MISSED = {
     "changed": False,
     "release": "r0002",
     "published": None,
-    "sentence": "nothing was published: missed",
+    "sentence": "nothing was published: it missed its gate",
     "trials": [TRIAL],
 }
 _STAND_IN = """#!/bin/sh

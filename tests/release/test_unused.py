@@ -32,6 +32,12 @@ GROWN: Any = SimpleNamespace(manifests=(FIRST,), next_row=40)
             Chain(),
             ["--victim with --no-verify", "--max-accuracy with --no-verify"],
         ),
+        (
+            {"verify": False, "victim_epochs": 3, "victim_seeds": 3, "verify_rows": 9},
+            Chain(),
+            [f"--{name} with --no-verify" for name in ("victim-seeds", "victim-epochs")]
+            + ["--verify-rows with --no-verify"],
+        ),
         ({"preset": "paper", "set_": ["steps=9"], "net_size": 64, "fit_rows": 9}, Chain(), []),
         ({"preset": "quick", "set_": ["steps=3"], "net_size": 32}, GROWN, []),
         (
