@@ -49,6 +49,7 @@ def test_a_class_that_no_folder_is_called_by_is_new(dataset: Growing) -> None:
     assert "class 'd'" in result.stderr
 
 
+@pytest.mark.slow
 def test_new_rows_have_the_numbers_of_the_dataset(dataset: Growing) -> None:
     shutil.rmtree(dataset.source / "b")
     dataset.add("c/new.png", 91)

@@ -44,6 +44,7 @@ def test_so_is_the_usual_one_where_the_target_holds_the_cache(
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_a_verification_is_not_made_in_what_it_reads(
     run: Run, small: Path, out: Path, link: Path
 ) -> None:
@@ -59,6 +60,7 @@ def test_a_verification_is_not_made_in_what_it_reads(
     assert not (small / "v").exists()
 
 
+@pytest.mark.slow
 def test_a_folder_beside_the_target_that_begins_like_it_is_another(
     run: Run, small: Path, out: Path
 ) -> None:

@@ -56,6 +56,7 @@ def test_another_kind_of_column_is_refused(
     assert "Traceback" not in result.output
 
 
+@pytest.mark.slow
 def test_classes_of_a_kept_column_can_grow(released: Growing) -> None:
     _write(released, ROWS + 3, ["bob", "eve", "alice"])
     result = released.push(*KEPT)

@@ -55,6 +55,7 @@ def test_what_publishes_nothing_has_no_options_of_releases(run: Run, command: st
     assert "--hub-patience" in shown
 
 
+@pytest.mark.slow
 def test_clean_images_that_anyone_can_read_may_be_looked_at(
     run: Run, hub: Hub, sorted_rows: Path, tmp_path: Path
 ) -> None:

@@ -48,6 +48,7 @@ def test_its_state_and_key_are_found_on_the_same_machine(push: Push, tmp_path: P
     assert len(list((tmp_path / "home/protect-release/keys").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_elsewhere_they_are_named(
     push: Push, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,6 +69,7 @@ def test_elsewhere_they_are_named(
     assert _releases(tmp_path / "new") == ["r0001", "r0002", "r0003"]
 
 
+@pytest.mark.slow
 def test_a_dataset_that_the_state_does_not_know_is_another(push: Push, tmp_path: Path) -> None:
     push("old")
     push("other")

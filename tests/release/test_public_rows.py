@@ -60,6 +60,7 @@ def test_where_only_labels_changed_there_is_nothing_new_and_the_row_is_named(
     assert len(Chain.in_folder(dataset.target)) == 2
 
 
+@pytest.mark.slow
 def test_a_picture_that_was_left_out_for_want_of_a_label_is_new_with_one(
     run: Run, tmp_path: Path
 ) -> None:

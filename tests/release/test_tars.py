@@ -35,6 +35,7 @@ def test_any_sample_of_several_images_is_named(tmp_path: Path) -> None:
         next(rows)
 
 
+@pytest.mark.slow
 def test_a_split_with_a_dot_is_released_as_tars(run: Run, small: Path, tmp_path: Path) -> None:
     folder, out = tmp_path / "clean", tmp_path / "out"
     shutil.copytree(small, folder)

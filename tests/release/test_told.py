@@ -50,6 +50,7 @@ def test_what_cannot_be_judged_is_not_said_to_miss(
     assert f"report: {page}\n" in told.stdout
 
 
+@pytest.mark.slow
 def test_compared_methods_that_cannot_be_judged_neither_hold_nor_miss(
     run: Run, misleading: Path, tmp_path: Path
 ) -> None:
@@ -62,6 +63,7 @@ def test_compared_methods_that_cannot_be_judged_neither_hold_nor_miss(
     assert "<td>not judged</td>" in (tmp_path / "comparison.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_release_that_cannot_be_judged_is_not_published(
     run: Run, misleading: Path, tmp_path: Path
 ) -> None:
@@ -83,6 +85,7 @@ def test_a_push_says_where_its_report_is(run: Run, small: Path, tmp_path: Path) 
     assert card.count("nothing is known about") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "at"),
     [((), ""), (("--revision", "a/b"), "@a%2Fb"), (("--create-pr",), "@refs%2Fpr%2F1")],

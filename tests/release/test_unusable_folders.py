@@ -67,6 +67,7 @@ def test_the_home_of_nobody(run: Run, small: Path, out: Path, arguments: tuple[s
     assert "begins with the home of a user that is not known here" in told
 
 
+@pytest.mark.slow
 def test_a_release_is_made_where_no_file_can_be_linked(
     run: Run, small: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
