@@ -37,7 +37,8 @@ byte for each number.
 **Expected** of `paper`, ResNet-18 on CIFAR-10 at linf:8: 19.9 % test accuracy (as run by Fowl et
 al. 2021 with the authors' code), 20.8 % (APBench). It falls to adversarial training with a radius
 of 2 levels. Of `quick` on 2,000 rows, one seed each, on 2,000 test rows: vgg-w16 15 % with em (best
-epoch 25 %), 25 % with em-class (best epoch 30 %), 61 % clean.
+epoch 25 %), 25 % with em-class (best epoch 30 %; its noise changed once a round then, and is to be
+measured again), 61 % clean.
 """
 
 from __future__ import annotations

@@ -33,7 +33,8 @@ so that rows which fit never saw are treated like all others.
 30.0, 30.0, 31.8, 48.2 % for a thief who trains against adversaries of 1, 2, 3, 4 levels. sem: its
 paper claims more than rem; no figures checked. Of `quick` on 5,000 rows, one seed each, trained
 plainly: rem vgg-w16 26.2 %, resnet10-w16 26.6 % (clean 67.1 and 66.3 %), sem 21.6 and 20.3 %
-(clean 67.0 and 67.3 %).
+(clean 67.0 and 67.3 %); since then theta learns from whole grey levels, and both are to be measured
+again.
 """
 
 from __future__ import annotations
