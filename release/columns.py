@@ -73,9 +73,10 @@ def find_label(features: Features, wanted: str | None) -> str | None:
     if wanted is not None:
         feature = _feature(features, wanted, "label")
         if not isinstance(feature, ClassLabel) and not _is_value(feature, ("int", "uint")):
+            turned = f"; class_encode_column({wanted!r}) of `datasets` turns names into labels"
             raise InputError(
                 f"column {wanted!r} holds no labels (class labels or whole numbers): "
-                f"{_listing(features)}"
+                f"{_listing(features)}" + turned * _is_value(feature, _STRINGS)
             )
         return wanted
     return _first(features, ClassLabel)

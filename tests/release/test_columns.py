@@ -73,6 +73,13 @@ def test_a_column_of_the_wrong_type_is_refused() -> None:
         find_label(FEATURES, "weight")
 
 
+def test_names_of_classes_are_told_how_to_become_labels() -> None:
+    with pytest.raises(InputError, match=r"no labels.*class_encode_column\('where'\)"):
+        find_label(FEATURES, "where")
+    with pytest.raises(InputError, match=r"^(?!.*class_encode_column)"):
+        find_label(FEATURES, "weight")
+
+
 def test_class_names_come_from_the_feature_or_are_still_to_be_counted() -> None:
     assert declared_classes(FEATURES, "kind") == ("cat", "dog")
     assert declared_classes(FEATURES, "age") is None
