@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from crafting.similarity import WINDOW, gaussian_mean, similarity
+
 _CHUNK_PIXELS = 128 * 32 * 32
 """Pixels looked at together: bounds memory, and what stays in cache is fastest on one core."""
-_WINDOW = 11
-"""Side of SSIM's Gaussian window, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -113,24 +113,14 @@ def _measure(clean: np.ndarray, protected: np.ndarray) -> Visibility:
 
 
 def _ssim_sum(clean: np.ndarray, protected: np.ndarray) -> float:
-    from torchmetrics.functional.image import structural_similarity_index_measure as ssim
-
-    similar = ssim(
-        _windowed(protected),
-        _windowed(clean),
-        sigma=1.5,
-        kernel_size=_WINDOW,
-        data_range=255.0,
-        reduction="none",
-    )
-    assert isinstance(similar, Tensor)
+    similar = similarity(_windowed(protected), _windowed(clean), gaussian_mean, white=255.0)
     return float(similar.double().sum())
 
 
 def _windowed(images: np.ndarray) -> Tensor:
     """(B,C,H,W) float32 with edges repeated up to the size of one window."""
     x = torch.from_numpy(images).permute(0, 3, 1, 2).float()
-    tall, wide = (max(0, _WINDOW - side) for side in x.shape[-2:])
+    tall, wide = (max(0, WINDOW - side) for side in x.shape[-2:])
     if tall or wide:
         x = F.pad(x, (0, wide, 0, tall), mode="replicate")
     return x

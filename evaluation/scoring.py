@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 Classes = NDArray[np.int64]
 
@@ -23,6 +22,15 @@ def confusion(predicted: Classes, labels: Classes, num_classes: int) -> NDArray[
     return flat.reshape(num_classes, num_classes)
 
 
+def renaming(counts: NDArray[np.int64]) -> Classes:
+    """(K,): for each true class the predicted one that means it, one-to-one, such that as many of
+    the (K,K) counts as possible are right (Kuhn, Naval Research Logistics 1955)."""
+    from scipy.optimize import linear_sum_assignment
+
+    _, named = linear_sum_assignment(counts, maximize=True)
+    return np.asarray(named, dtype=np.int64)
+
+
 def renamed_accuracy(predicted: Classes, labels: Classes, num_classes: int) -> float:
     """The accuracy after the best one-to-one renaming of the classes.
 
@@ -35,9 +43,8 @@ def renamed_accuracy(predicted: Classes, labels: Classes, num_classes: int) -> f
     if fitted.all():
         return accuracy(predicted, labels)
     counts = confusion(predicted[fitted], labels[fitted], num_classes)
-    true, named = linear_sum_assignment(counts, maximize=True)
     meaning = np.empty(num_classes, dtype=np.int64)
-    meaning[named] = true
+    meaning[renaming(counts)] = np.arange(num_classes)
     return accuracy(meaning[predicted[~fitted]], labels[~fitted])
 
 

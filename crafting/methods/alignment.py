@@ -77,6 +77,7 @@ from crafting.method import Context, Crafter, Scope, State
 from crafting.methods.random_noise import RandomNoise
 from crafting.nets import Net
 from crafting.registry import register
+from crafting.similarity import similarity
 from crafting.slopes import PAPER_SLOPES, QUICK_SLOPES, SlopeMethod, Slopes
 from crafting.surrogate import inside
 from crafting.tangent import (
@@ -242,16 +243,10 @@ def _variation(x: Tensor, clean: Tensor) -> Tensor:
 
 
 def _dissimilarity(x: Tensor, clean: Tensor) -> Tensor:
-    """(B,): 1 - SSIM of each image and its clean one, over windows of 7 pixels (Wang et al. 2004);
-    images smaller than that are one window."""
+    """(B,): 1 - SSIM of each image and its clean one, over windows of 7 pixels that all weigh the
+    same; images smaller than that are one window."""
     size = (min(7, x.shape[2]), min(7, x.shape[3]))
-    local = [F.avg_pool2d(v, size, 1) for v in (x, clean, x * x, clean * clean, x * clean)]
-    mean, other, square, other_square, product = local
-    covariance = product - mean * other
-    variances = square - mean.square() + other_square - other.square()
-    likeness = (2 * mean * other + 0.01**2) * (2 * covariance + 0.03**2)
-    likeness = likeness / ((mean.square() + other.square() + 0.01**2) * (variances + 0.03**2))
-    return 1 - likeness.flatten(1).mean(1)
+    return 1 - similarity(x, clean, lambda values: F.avg_pool2d(values, size, 1))
 
 
 register(

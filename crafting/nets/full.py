@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Any
 
 from torch import nn
-from torchvision import models
 
 from crafting.nets.net import is_small
 
@@ -20,11 +19,11 @@ _PATCH, _SMALL_PATCH = 16, 4
 
 
 def resnet18(net_size: int) -> nn.Module:
-    return _resnet(models.resnet18(), net_size)
+    return _resnet(_published("resnet18"), net_size)
 
 
 def resnet50(net_size: int) -> nn.Module:
-    return _resnet(models.resnet50(), net_size)
+    return _resnet(_published("resnet50"), net_size)
 
 
 def senet18(net_size: int) -> nn.Module:
@@ -44,12 +43,12 @@ def _resnet(net: Any, net_size: int) -> nn.Module:
 
 def vgg16(net_size: int) -> nn.Module:
     """With BatchNorm; small images go from the convolutions straight to the head (512 features)."""
-    return _vgg(models.vgg16_bn(), net_size)
+    return _vgg(_published("vgg16_bn"), net_size)
 
 
 def vgg19(net_size: int) -> nn.Module:
     """As `vgg16`, three convolutions deeper."""
-    return _vgg(models.vgg19_bn(), net_size)
+    return _vgg(_published("vgg19_bn"), net_size)
 
 
 def _vgg(net: Any, net_size: int) -> nn.Module:
@@ -63,7 +62,7 @@ def _vgg(net: Any, net_size: int) -> nn.Module:
 
 
 def densenet121(net_size: int) -> nn.Module:
-    net = models.densenet121()
+    net = _published("densenet121")
     if is_small(net_size):
         net.features.conv0 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
         net.features.pool0 = nn.Identity()
@@ -73,7 +72,7 @@ def densenet121(net_size: int) -> nn.Module:
 
 def googlenet(net_size: int) -> nn.Module:
     """Without the auxiliary heads; small images lose their resolution at two poolings alone."""
-    net = models.googlenet(aux_logits=False, init_weights=True)
+    net = _published("googlenet", aux_logits=False, init_weights=True)
     if is_small(net_size):
         net.conv1.conv = nn.Conv2d(3, 64, 3, padding=1, bias=False)
         net.maxpool1 = net.maxpool2 = nn.Identity()
@@ -82,15 +81,15 @@ def googlenet(net_size: int) -> nn.Module:
 
 
 def mobilenetv2(net_size: int) -> nn.Module:
-    return _mobile(models.mobilenet_v2(), net_size)
+    return _mobile(_published("mobilenet_v2"), net_size)
 
 
 def efficientnet_b1(net_size: int) -> nn.Module:
-    return _mobile(models.efficientnet_b1(), net_size)
+    return _mobile(_published("efficientnet_b1"), net_size)
 
 
 def efficientnetv2_s(net_size: int) -> nn.Module:
-    return _mobile(models.efficientnet_v2_s(), net_size)
+    return _mobile(_published("efficientnet_v2_s"), net_size)
 
 
 def _mobile(net: Any, net_size: int) -> nn.Module:
@@ -102,7 +101,7 @@ def _mobile(net: Any, net_size: int) -> nn.Module:
 
 def regnetx(net_size: int) -> nn.Module:
     """Of 1.6 billion products for an image of 224 pixels a side."""
-    net = models.regnet_x_1_6gf()
+    net = _published("regnet_x_1_6gf")
     if is_small(net_size):
         _keep_resolution(net.stem, net.trunk_output.block1)
     net.fc = nn.Identity()
@@ -122,6 +121,14 @@ def deit_tiny(net_size: int) -> nn.Module:
         # The fused kernel has no second derivatives, and on GPUs other sums every time.
         block.attn.fused_attn = False
     return nn.Sequential(nn.ZeroPad2d((0, missing, 0, missing)), net) if missing else _module(net)
+
+
+def _published(name: str, **options: bool) -> Any:
+    """torchvision's net of this name, untrained. To import torchvision takes as long as to import
+    torch, which whatever needs no net is spared."""
+    from torchvision.models import get_model
+
+    return get_model(name, weights=None, **options)
 
 
 def _keep_resolution(*parts: nn.Module) -> None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 from itertools import pairwise
 
 from torch import nn
-from torchvision.models.resnet import BasicBlock
-from torchvision.models.vgg import make_layers
 
 from crafting.nets.net import is_small
 
@@ -19,6 +17,8 @@ WIDTH = 16
 
 def vgg(net_size: int) -> nn.Sequential:
     """Six 3x3 convolutions, 16 to 64 wide, to 64 features; larger images are pooled earlier."""
+    from torchvision.models.vgg import make_layers
+
     first = [16, 16, "M"] if is_small(net_size) else [16, "M", 16, "M"]
     layers = make_layers([*first, 32, 32, "M", 64, 64, "M"], batch_norm=True)
     return nn.Sequential(layers, *_pooled())
@@ -42,6 +42,8 @@ def _stem(small: bool) -> nn.Sequential:
 
 
 def _stage(before: int, after: int, blocks: int, stride: int) -> nn.Sequential:
+    from torchvision.models.resnet import BasicBlock
+
     shortcut = None
     if stride != 1 or before != after:
         shortcut = nn.Sequential(

@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from crafting.batch import Split
@@ -20,7 +19,7 @@ from crafting.nets import Net
 from crafting.training import Hooks, Predictor, Train, predict
 from evaluation.countermeasures.base import Setting, register
 from evaluation.countermeasures.refit_head import CleanImages, owned_by
-from evaluation.scoring import confusion
+from evaluation.scoring import confusion, renaming
 
 
 @register
@@ -40,8 +39,7 @@ class Renamed(CleanImages):
         def finish(net: Net, split: Split, train: Train) -> Predictor:
             predicted, labels = predict(net, owned, setting.device)
             counts = confusion(predicted.numpy(), labels.numpy(), setting.num_classes)
-            _, named = linear_sum_assignment(counts, maximize=True)
-            return _Permuted(net, torch.from_numpy(named).to(setting.device))
+            return _Permuted(net, torch.from_numpy(renaming(counts)).to(setting.device))
 
         return Hooks(finish=finish)
 

@@ -76,3 +76,15 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.strip()
+
+
+def test_what_trains_nothing_loads_no_nets() -> None:
+    """It would double the time in which a command or a worker is ready."""
+    script = (
+        "import sys, release.pipeline, release.stages, accelerate, crafting.registry as r\n"
+        "r.methods()\n"
+        "heavy = {'torchvision', 'torch._dynamo', 'timm', 'scipy', 'sklearn'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
