@@ -110,7 +110,13 @@ def _raced(hub: Hub, push: Any, source: str, tmp_path: Path, own: str = SOURCE) 
     return told, json.loads(others[0].stdout)
 
 
-@pytest.mark.parametrize("commits", [1, 2], ids=["before the release", "before its tag"])
+@pytest.mark.parametrize(
+    "commits",
+    [
+        pytest.param(1, id="before the release"),
+        pytest.param(2, id="before its tag", marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_that_is_killed_is_gone_on_with(
     hub: Hub, source: str, push: Any, tmp_path: Path, commits: int
 ) -> None:
@@ -162,7 +168,7 @@ def test_a_pull_request_is_opened_for_review(
     assert released_rows(hub, TARGET, "r0001") == 40
 
 
-@pytest.mark.parametrize("route", ["commit", "resolve"])
+@pytest.mark.parametrize("route", ["commit", pytest.param("resolve", marks=pytest.mark.slow)])
 def test_a_hub_that_is_down_for_good_costs_nothing(
     hub: Hub, source: str, push: Any, route: str, digits: Digits, tmp_path: Path
 ) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from clean_data import CLASSES, Run, write_split
 from hub_source import CHEAP
+from typer.testing import Result
 
 from tests.hub.server import Hub
 
@@ -27,11 +29,24 @@ def misleading(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def release(run: Run, misleading: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pushed(run: Run, misleading: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
     home = tmp_path_factory.mktemp("release")
-    pushed = run("push", misleading, "--to", home / "out", "--workdir", home / "work", *CHEAP)
-    assert pushed.exit_code == 0, pushed.output
-    return home / "out"
+    told = run("push", misleading, "--to", home / "out", "--workdir", home / "work", *CHEAP)
+    assert told.exit_code == 0, told.output
+    return told
+
+
+@pytest.fixture
+def release(pushed: Result) -> Path:
+    (report,) = re.findall(r"report: (\S+)/reports/r0001/report.html\n", pushed.stdout)
+    return Path(report)
+
+
+def test_a_push_says_where_its_report_is(release: Path) -> None:
+    assert (release / "reports/r0001/report.html").is_file()
+    card = (release / "README.md").read_text()
+    assert "### Further cautions" in card
+    assert card.count("nothing is known about") == 1
 
 
 def test_what_cannot_be_judged_is_not_said_to_miss(
@@ -74,15 +89,6 @@ def test_a_release_that_cannot_be_judged_is_not_published(
     assert "nothing was published: it cannot be judged" in told.stdout
     assert f"report: {work}/report/report.html\n" in told.stdout
     assert "try more --victim-epochs, or another --victim" in told.stderr
-
-
-def test_a_push_says_where_its_report_is(run: Run, small: Path, tmp_path: Path) -> None:
-    told = run("push", small, "--to", tmp_path / "out", "--workdir", tmp_path / "work", *CHEAP)
-    assert f"report: {tmp_path}/out/reports/r0001/report.html\n" in told.stdout
-    assert (tmp_path / "out/reports/r0001/report.html").is_file()
-    card = (tmp_path / "out/README.md").read_text()
-    assert "### Further cautions" in card
-    assert card.count("nothing is known about") == 1
 
 
 @pytest.mark.slow

@@ -71,8 +71,6 @@ def test_a_probe_on_labelled_rows_decides(run: Run, tables: Path, out: Path) -> 
     assert report["verdict"]["worst"]["countermeasure"] == "simclr:clean=1000"
     assert "unlabelled-not-contrasted" not in [flag["id"] for flag in report["flags"]]
     assert run("check", out).exit_code == 0
-    again = ("--victim", "vgg-w16", "--epochs", "1", "--workers", "1", "--budget-minutes", "0")
-    assert run("verify", out, "--clean", tables, *again).exit_code == 0
 
 
 @pytest.mark.slow
