@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,13 +85,15 @@ def is_joined() -> bool:
 def run_ranks(order: Order, *, ranks: int, max_restarts: int) -> None:
     """The stage has run to its end on every rank; a rank that died was started again with all
     others up to `max_restarts` times. Raises what a rank could not go on from."""
-    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     from release.worker import main
 
     workdir = Workdir(Path(order.workdir))
+    # Left to itself the launcher makes a folder for its notes among the temporary files, for good.
+    notes = tempfile.TemporaryDirectory(prefix="launcher-", dir=workdir.path)
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -100,9 +103,10 @@ def run_ranks(order: Order, *, ranks: int, max_restarts: int) -> None:
         run_id=f"protect-release-{os.getpid()}",
         max_restarts=max_restarts,
         start_method="spawn",
+        logs_specs=DefaultLogsSpecs(log_dir=notes.name),
     )
     try:
-        with _environment(order.threads), _logged(workdir.log):
+        with notes, _environment(order.threads), _logged(workdir.log):
             elastic_launch(config, main)(order)
     except ChildFailedError as died:
         rank, failure = died.get_first_failure()

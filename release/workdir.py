@@ -9,6 +9,7 @@ private/             clean and difference pictures     release/            what 
 seconds.json         how long each stage took          progress/           how far workers are
 verification.json    the plan of `verify RELEASE`      comparison.json     what `compare` found
 scratch/KEY/         what fit keeps for crafting here, or to go on from: secret
+launcher-*/          the launcher's notes of its workers, while they run
 """
 
 from __future__ import annotations

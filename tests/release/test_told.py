@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +32,14 @@ def misleading(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def pushed(run: Run, misleading: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
     home = tmp_path_factory.mktemp("release")
-    told = run("push", misleading, "--to", home / "out", "--workdir", home / "work", *CHEAP)
+    temporary = tmp_path_factory.mktemp("temporary")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("TMPDIR", str(temporary))
+        patched.setattr(tempfile, "tempdir", str(temporary))
+        told = run("push", misleading, "--to", home / "out", "--workdir", home / "work", *CHEAP)
     assert told.exit_code == 0, told.output
+    assert not list(temporary.iterdir()), "nobody would ever remove it"
+    assert not list(home.glob("work/launcher-*"))
     return told
 
 
