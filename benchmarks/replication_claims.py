@@ -83,18 +83,21 @@ SEP = (
         "Figure 1",
         "input gradients of checkpoints and of architectures are nearly orthogonal",
         verify("--analysis gradient-cosine"),
+        shown_by=("gradient-cosine",),
     ),
     Item(
         _SEP,
         "Figure 2a",
         "protected rows are mistaken on the way by nets that learn from clean ones",
         verify("--analysis premise"),
+        shown_by=("premise",),
     ),
     Item(
         _SEP,
         "Figures 2b, 2c",
         "whom classes are taken for that are pulled towards chosen ones",
         "python -m benchmarks.class_maps SOURCE",
+        shown_by=("class_maps",),
     ),
     Item(
         _SEP,
@@ -331,6 +334,7 @@ LECTURE = (
         "Linear separability of the noise",
         "linear and two-layer nets tell the classes from the noise alone",
         verify("--analysis linear-separability --analysis csd"),
+        shown_by=("linear-separability", "csd"),
     ),
     Item(
         _LECTURE,

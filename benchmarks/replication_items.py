@@ -38,14 +38,15 @@ class Check:
 @dataclass(frozen=True)
 class Item:
     """A table or figure of a paper. command: runs it, one command or several in turn, empty where
-    nothing here does; checks: the figures that decide whether it is reproduced, none where no
-    result file would show it."""
+    nothing here does; checks: the figures that decide whether it is reproduced; shown_by: the quick
+    measurements that show it, where it is no figure of what victims learn."""
 
     paper: str
     name: str
     what: str
     command: str
     checks: tuple[Check, ...] = ()
+    shown_by: tuple[str, ...] = ()
 
 
 def potency(dataset: str, methods: str, options: str = "") -> str:

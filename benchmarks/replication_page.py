@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
+from benchmarks import ablation_page, analyses
 from benchmarks.potency_results import Claim, load_all, markdown
 from benchmarks.record import RESULTS
 from benchmarks.replication_claims import ITEMS
@@ -42,7 +43,13 @@ class Found:
 
 
 def main() -> None:
-    PAGE.write_text(page(found()))
+    PAGE.write_text(page(found(), shown()))
+
+
+def shown() -> set[str]:
+    """The quick measurements there are of what is no figure of what victims learn."""
+    maps = {"class_maps"} if ablation_page.class_maps() else set()
+    return maps | analyses.names(analyses.results())
 
 
 def found(folder: Path = RESULTS) -> list[Found]:
@@ -70,10 +77,10 @@ def _of_countermeasures(path: Path) -> Iterator[Found]:
         yield Found("quick", told["source"], *names, trial["protected"], _QUICK_EPOCHS)
 
 
-def page(measured: Sequence[Found]) -> str:
+def page(measured: Sequence[Found], shown: Collection[str]) -> str:
     """The page, in Markdown."""
     lines = [
-        [item.paper, item.name, item.what, status(item, measured), _command(item.command)]
+        [item.paper, item.name, item.what, status(item, measured, shown), _command(item.command)]
         for item in ITEMS
     ]
     counts = Counter(line[3].partition(" (")[0] for line in lines)
@@ -84,9 +91,11 @@ def page(measured: Sequence[Found]) -> str:
     )
 
 
-def status(item: Item, measured: Sequence[Found]) -> str:
+def status(item: Item, measured: Sequence[Found], shown: Collection[str] = ()) -> str:
     """`reproduced` where every figure was measured at paper scale and lies close to the published
     one; `quick scale only` where the same was asked of fewer rows and smaller nets."""
+    if item.shown_by and set(item.shown_by) <= set(shown):
+        return "quick scale only"
     full = [_at_paper_scale(check, measured) for check in item.checks]
     known = [figure for figure in full if figure is not None]
     if item.checks and len(known) == len(full):

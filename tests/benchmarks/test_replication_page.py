@@ -15,7 +15,7 @@ from potency_claims import claim
 from benchmarks import potency
 from benchmarks.replication_claims import ITEMS
 from benchmarks.replication_items import Check, Item
-from benchmarks.replication_page import PAGE, Found, _of_potency, found, page, status
+from benchmarks.replication_page import PAGE, Found, _of_potency, found, page, shown, status
 from crafting.registry import lookup, registration
 from evaluation.countermeasures import parse
 from evaluation.victims import VICTIMS, default_victims
@@ -41,7 +41,7 @@ QUICK = [_quick(0.2), _quick(0.5, "at-linf:radius=8.0,steps=3")]
 
 
 def test_the_page_is_what_its_generator_writes() -> None:
-    assert PAGE.read_text() == page(found()), "run python -m benchmarks.replication_page"
+    assert PAGE.read_text() == page(found(), shown()), "run python -m benchmarks.replication_page"
 
 
 @pytest.mark.parametrize(
@@ -58,6 +58,12 @@ def test_the_page_is_what_its_generator_writes() -> None:
 )
 def test_the_status_follows_from_what_was_measured(measured: list[Found], expected: str) -> None:
     assert status(ITEM, measured) == expected
+
+
+def test_what_is_no_accuracy_is_run_where_all_that_shows_it_was_measured() -> None:
+    item = Item("A paper", "Figure 1", "what", "make it", shown_by=("csd", "premise"))
+    assert status(item, [], {"csd", "randomness"}) == "not run"
+    assert status(item, [], {"csd", "premise", "randomness"}) == "quick scale only"
 
 
 def test_a_figure_far_from_the_published_one_is_not_reproduced() -> None:
@@ -115,7 +121,7 @@ def test_what_was_measured_says_of_how_many_rows_and_epochs_it_is() -> None:
 
 
 def test_every_item_is_on_the_page_once() -> None:
-    text = page([])
+    text = page([], [])
     for item in ITEMS:
         assert text.count(f"| {item.paper} | {item.name} | {item.what} | not run |") == 1
 
