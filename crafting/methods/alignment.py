@@ -56,8 +56,8 @@ sep-fa-mi 15 % (resnet10-w16: 51, -, 36, 23 %). An image takes 6 times as long a
 
 All that is of victims that met the rows in the order in which the surrogate had met them, which
 flatters: with orders of their own, on 5,000 rows and one seed, alignment came to 20.6 % (vgg-w16,
-best epoch 25.6 %) and 20.3 % (resnet10-w16, 41.9 %), clean 67.0 and 67.3 %. alignment-online came
-to 22.8 and 27.5 % on a GPU, in one order still, and is to be measured again.
+best epoch 25.6 %) and 20.3 % (resnet10-w16, 41.9 %), alignment-online to 18.7 % (best epoch 21.3 %)
+and 20.5 % (30.9 %), clean 67.0 and 67.3 %.
 """
 
 from __future__ import annotations

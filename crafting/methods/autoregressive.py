@@ -35,8 +35,8 @@ as l2:7 for 224x224, where l2:1.0 would be rounded away for the most part. (The 
 
 **Expected** of `paper`: 11.8 % test accuracy for ResNet-18 on CIFAR-10, 4.2 % on CIFAR-100, 6.8 %
 on SVHN, 11.7 % on STL-10. Others report 13.0 % on CIFAR-10, and 82.0 % after adversarial training
-at linf:8. `quick` on 5,000 rows, one seed: vgg-w16 10.6 % (best epoch 35.7 %), but resnet10-w16
-66.6 % (clean 67.1 and 66.3 %): in 20 epochs that net does not find the noise, and has only 78 % of
+at linf:8. `quick` on 5,000 rows, one seed: vgg-w16 10.5 % (best epoch 37.3 %), but resnet10-w16
+63.9 % (clean 67.0 and 67.3 %): in 20 epochs that net does not find the noise, and has only 78 % of
 the protected rows right.
 """
 

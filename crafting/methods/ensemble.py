@@ -25,8 +25,7 @@ named (`net-00/...`), and their class centres (`centres/net-00` (K,D) float32).
 **Expected** of `paper` at linf:2 on CIFAR-10, which costs 30 times the training of `sep`: 16.3 %
 test accuracy for ResNet-18, 16.9 SENet-18, 29.2 VGG-16, 16.7 DenseNet-121, 20.3 GoogLeNet (sep:
 19.9, 17.8, 28.1, 18.1, 22.5; about 95 % clean). None of those victims is held out. `quick` on
-5,000 rows at linf:8, one seed: vgg-w16 12.9 %, resnet10-w16 18.4 % (clean 67.1 and 66.3 %), when
-all nets met the rows in one order: to be measured again.
+5,000 rows at linf:8, one seed: vgg-w16 13.8 %, resnet10-w16 14.9 % (clean 67.0 and 67.3 %).
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ the clean images, or looks where all images of a class agree, can find them.
 
 **Expected** of `paper` on CIFAR-10, ResNet-18: 14.7 % by one re-run, 36.6 % by another; 15.0 % with
 adversarial training at linf:8, 53.0 % with cutout, 64.7 % with cutmix. `quick` on 5,000
-rows, one seed, clean 67.1 and 66.3 %: vgg-w16 19.5 % and resnet10-w16 25.7 % with ops, 17.8 and
-17.4 % with ops-m.
+rows, one seed, clean 67.0 and 67.3 %: vgg-w16 18.5 % and resnet10-w16 26.6 % with ops, 18.8 and
+18.2 % with ops-m.
 """
 
 from __future__ import annotations

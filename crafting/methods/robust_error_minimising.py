@@ -32,9 +32,7 @@ so that rows which fit never saw are treated like all others.
 **Expected** of `paper`, ResNet-18 on CIFAR-10 at linf:8 (a = 4): rem 22.9 % test accuracy, and
 30.0, 30.0, 31.8, 48.2 % for a thief who trains against adversaries of 1, 2, 3, 4 levels. sem: its
 paper claims more than rem; no figures checked. Of `quick` on 5,000 rows, one seed each, trained
-plainly: rem vgg-w16 26.2 %, resnet10-w16 26.6 % (clean 67.1 and 66.3 %), sem 21.6 and 20.3 %
-(clean 67.0 and 67.3 %); since then theta learns from whole grey levels, and both are to be measured
-again.
+plainly: rem vgg-w16 29.1 %, resnet10-w16 29.3 %, sem 21.8 and 21.0 % (clean 67.0 and 67.3 %).
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ rounded away. Images of several sizes share one radius, so that larger ones get 
    the others' noise.
 
 **Expected** of `paper`: 13.5 % test accuracy for ResNet-18 on CIFAR-10 (19.1 % at l2:1), 38.5 % on
-ImageNet-100. `quick` on 5,000 rows, one seed: vgg-w16 39.8 %, resnet10-w16 34.4 % (clean 67.1 and
-66.3 %): at this scale it protects in part.
+ImageNet-100. `quick` on 5,000 rows, one seed: vgg-w16 37.1 %, resnet10-w16 34.0 % (clean 67.0 and
+67.3 %): at this scale it protects in part.
 """
 
 from __future__ import annotations

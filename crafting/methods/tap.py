@@ -20,8 +20,9 @@ one training. Both use one State.
 5. `quick` has one restart, 50 steps of one level, and the last checkpoint of a small net.
 
 **Expected**: tap, 6.3 % test accuracy for ResNet-18 on CIFAR-10 at linf:8 with `paper`; on 5,000
-rows with `quick` vgg-w16 reaches about 15 %, against 67 % clean. Others report that tap-untargeted
-varies much with its seed; with `quick`, one seed, vgg-w16 reaches 26.9 and resnet10-w16 32.4 %.
+rows with `quick`, three seeds, vgg-w16 16.6 and resnet10-w16 16.8 %, against 67 % clean. Others
+report that tap-untargeted varies much with its seed; with `quick`, one seed, vgg-w16 reaches 25.1
+and resnet10-w16 35.5 %.
 """
 
 from __future__ import annotations
