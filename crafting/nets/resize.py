@@ -18,16 +18,17 @@ def resize(x: Tensor, height: int, width: int | None = None) -> Tensor:
     width = height if width is None else width
     if x.shape[-2:] == (height, width):
         return x
-    rows = _weights(x.shape[-2], height).to(x.device)
-    columns = _weights(x.shape[-1], width).to(x.device)
+    rows = _weights(x.shape[-2], height, x.device)
+    columns = _weights(x.shape[-1], width, x.device)
     return rows @ x.float() @ columns.T
 
 
 @lru_cache(maxsize=512)
-def _weights(length: int, size: int) -> Tensor:
+@torch.inference_mode(False)  # what is kept of a prediction may serve a gradient later
+def _weights(length: int, size: int, device: torch.device) -> Tensor:
     """(size, length): the triangle filter that makes `size` outputs from `length` inputs."""
     scale = length / size
     centres = (torch.arange(size, dtype=torch.float64) + 0.5) * scale
     inputs = torch.arange(length, dtype=torch.float64) + 0.5
     weights = (1 - (inputs - centres[:, None]).abs() / max(scale, 1)).clamp_min(0)
-    return (weights / weights.sum(1, keepdim=True)).float()
+    return (weights / weights.sum(1, keepdim=True)).float().to(device)

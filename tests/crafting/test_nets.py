@@ -34,6 +34,14 @@ def test_resize_is_antialiased_bilinear(height: int, width: int, size: int) -> N
     assert torch.allclose(resize(x, size), expected, atol=1e-5)
 
 
+def test_images_resized_for_a_prediction_may_have_gradients_later() -> None:
+    with torch.inference_mode():
+        resize(torch.rand(1, 3, 9, 11), 13)  # a size that no other test has
+    x = torch.rand(1, 3, 9, 11, requires_grad=True)
+    (gradient,) = torch.autograd.grad(resize(x, 13).sum(), x)
+    assert gradient.isfinite().all()
+
+
 def test_head_reads_features(used: tuple[str, Net]) -> None:
     name, net = used
     x = torch.rand(2, 1, 20, 15)
