@@ -35,8 +35,14 @@ class Batch:
         return self.y
 
     def to(self, device: torch.device) -> Batch:
-        moved = None if self.y is None else self.y.to(device)
-        return Batch(self.rows, self.x.to(device), moved)
+        labels = None if self.y is None else sent(self.y, device)
+        return Batch(self.rows, sent(self.x, device), labels)
+
+
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """The values on `device`. A GPU is not waited for: they are out of this machine's memory at
+    once, and a step of training that waited for each of its copies would leave the GPU idle."""
+    return values.to(device, non_blocking=device.type != "cpu")
 
 
 class Split(Protocol):
@@ -174,7 +180,7 @@ class PixelSplit:
         device = levels.device
         # A number, unlike a tensor, would make a GPU multiply by 1/255, which rounds otherwise.
         x = levels.float().div_(torch.full((), 255.0, device=device))
-        y = None if self.targets is None else torch.from_numpy(self.targets[at]).to(device)
+        y = None if self.targets is None else sent(torch.from_numpy(self.targets[at]), device)
         return Batch(torch.from_numpy(self.rows[at]), x, y)
 
 
@@ -209,9 +215,9 @@ class DeviceSplit:
 
     def _levels(self, at: np.ndarray) -> Tensor:
         if self.held is None:
-            return self.split.levels(at).to(self.device)
+            return sent(self.split.levels(at), self.device)
         places = torch.from_numpy(np.searchsorted(self.split.places(), at))
-        return self.held[places.to(self.device)]
+        return self.held[sent(places, self.device)]
 
 
 def read_on(device: torch.device, split: Split, most_held: int | None = None) -> Split:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from crafting import snapshot
-from crafting.batch import Batch, Split, read_on
+from crafting.batch import Batch, Split, read_on, sent
 from crafting.nets import ARCHITECTURES, Net, compute_dtype
 from crafting.registry import lookup
 
@@ -298,7 +298,7 @@ class _Answers:
 
 
 def _tally(loss: Tensor, answers: _Answers, y: Tensor) -> Tensor:
-    count = torch.tensor(len(y), device=y.device)
+    count = torch.full((), len(y), device=y.device)  # filled there: no copy is waited for
     return torch.stack([loss.float() * count, answers.right(y).float(), count.float()])
 
 
@@ -323,7 +323,7 @@ def crop_and_flip(x: Tensor) -> Tensor:
     columns = torch.where(torch.rand(count, 1) < 0.5, columns.flip(1), columns)
     images = torch.arange(count, device=x.device).view(-1, 1, 1, 1)
     layers = torch.arange(channels, device=x.device).view(1, -1, 1, 1)
-    rows, columns = rows.to(x.device), columns.to(x.device)
+    rows, columns = sent(rows, x.device), sent(columns, x.device)
     return padded[images, layers, rows[:, None, :, None], columns[:, None, None, :]]
 
 

@@ -262,9 +262,11 @@ class Floats:
 
 @dataclass
 class Moves(TorchDispatchMode):
-    """While open, the type and bytes of every tensor that goes to another device."""
+    """While open, the type and bytes of every tensor that goes to another device, and how many of
+    them work there is held up for."""
 
     seen: list[tuple[torch.dtype, int]] = field(default_factory=list)
+    waited_for: int = 0
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -274,6 +276,7 @@ class Moves(TorchDispatchMode):
         to = kwargs.get("device")
         if func is torch.ops.aten._to_copy.default and to not in (None, args[0].device):
             self.seen.append((args[0].dtype, args[0].nbytes))
+            self.waited_for += not kwargs.get("non_blocking")
         return func(*args, **kwargs)
 
 
@@ -353,3 +356,14 @@ def test_crops_are_made_where_the_images_are() -> None:
         moved = crop_and_flip(torch.empty(8, 3, 32, 32, device=ELSEWHERE))
     assert (moved.device, moved.shape) == (ELSEWHERE, (8, 3, 32, 32))
     assert moves.seen == [(torch.int64, 8 * 32 * 8)] * 2  # a row and a column number each
+    assert moves.waited_for == 0
+
+
+@pytest.mark.parametrize("most_held", [0, 10**9])
+def test_no_step_waits_for_its_copies(split: PixelSplit, most_held: int) -> None:
+    there = read_on(ELSEWHERE, split, most_held)
+    with Moves() as moves:
+        for batch in [*there.batches(16, 0), *split.batches(16, 0)]:
+            batch.to(ELSEWHERE)
+    assert moves.seen
+    assert moves.waited_for == 0
