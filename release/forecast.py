@@ -146,7 +146,8 @@ def _seconds(plan: ReleasePlan, rates: dict[str, Any], *, fitted: bool) -> dict[
     seconds = dict.fromkeys(_STAGES, 0.0)
     if method.surrogates:
         speed = harmonic_mean(rates["train"][net] for net in method.surrogates)
-        speed *= plan.fit_workers * plan.fit_threads
+        # A GPU is no faster for the threads that feed it.
+        speed *= plan.fit_workers * (plan.fit_threads if plan.device == "cpu" else 1)
         if not fitted:
             # On a share of the rows a net takes as many steps as it would on all of them.
             seconds["fit"] = method.fit_epochs * plan.fit_rows / plan.fit_share / speed

@@ -19,7 +19,7 @@ RATES = {"train": {"vgg-w16": 300.0, "resnet10-w16": 100.0}, "craft": 50.0}
 def _expected(method: Method, *, fitted: bool = False, **changes: Any) -> dict[str, float]:
     shape = {"fit_rows": 1000, "fit_share": 1.0, "num_rows": 500, "test_rows": 9000}
     shape |= {"old_rows": 0, "is_increment": False}
-    ranks = {"fit_workers": 1, "fit_threads": 2, "workers": 2}
+    ranks = {"fit_workers": 1, "fit_threads": 2, "workers": 2, "device": "cpu"}
     plan: Any = SimpleNamespace(
         configured=lambda: method, **(shape | ranks | {"verify": False} | changes)
     )
@@ -30,6 +30,11 @@ def test_a_surrogate_takes_its_epochs_and_images_their_passes() -> None:
     seconds = _expected(configure("sep-fa-mi", "quick"))  # 20 epochs, 15 passes
     assert seconds["fit"] == pytest.approx(20 * 1000 / 300 / 2, abs=0.1)
     assert seconds["craft"] == pytest.approx(500 * 15 / 50 / 2, abs=0.1)
+
+
+def test_threads_make_no_gpu_faster() -> None:
+    seconds = _expected(configure("sep-fa-mi", "quick"), device="cuda", fit_threads=16)
+    assert seconds["fit"] == pytest.approx(20 * 1000 / 300, abs=0.1)
 
 
 def test_only_rows_that_the_fit_did_not_see_take_the_passes_of_new_ones() -> None:
