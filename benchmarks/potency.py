@@ -274,8 +274,9 @@ def _told(future: Future[None], piece: Work, started: float) -> bool:
 
 
 def _begin(parent: int) -> None:
-    """A process of the pool: one thread where several share the cores, and no longer alive than the
-    one that started it."""
+    """A process of the pool: one thread where several share the cores, the same sums every time
+    on a GPU, as in a release, and no longer alive than the one that started it."""
+    torch.backends.cudnn.deterministic = True
     if device().type == "cpu":
         torch.set_num_threads(1)
 

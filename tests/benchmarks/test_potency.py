@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -340,6 +342,14 @@ def test_psnr_is_that_of_the_images_that_changed() -> None:
     protected[1] += 8
     assert potency_work.psnr(clean, protected) == round(20 * np.log10(255 / 8), 2)
     assert potency_work.psnr(clean, clean) is None
+
+
+def test_what_a_gpu_makes_it_makes_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: None)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    potency._begin(os.getppid())
+    assert torch.backends.cudnn.deterministic
 
 
 def test_it_needs_nothing_that_only_a_release_needs() -> None:
