@@ -49,5 +49,6 @@ class GradientShaping(Countermeasure):
         nn.utils.clip_grad_norm_(learnt, self.clip)
         for parameter in learnt:
             assert parameter.grad is not None
-            drawn = torch.randn(parameter.shape).to(parameter.grad)
+            # Where the gradient is: on CPU a large net's noise takes longer than a GPU's step.
+            drawn = torch.randn(parameter.shape, device=parameter.device).to(parameter.grad)
             parameter.grad.add_(drawn, alpha=self.noise * self.clip)

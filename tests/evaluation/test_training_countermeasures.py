@@ -101,6 +101,20 @@ def test_dpsgd_adds_noise_relative_to_the_clip() -> None:
     assert torch.equal(noise, torch.cat([g.flatten() for g in shape("dpsgd:clip=.5,noise=.2", 0)]))
 
 
+def test_dpsgd_draws_where_the_gradient_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, drawn = nn.Linear(3, 2, device="meta"), []
+
+    def randn(*size: object, **options: object) -> Tensor:
+        drawn.append(options.get("device"))
+        return torch.empty(*size, **options)  # type: ignore[call-overload, no-any-return]
+
+    monkeypatch.setattr(torch, "randn", randn)
+    for parameter in net.parameters():
+        parameter.grad = torch.empty_like(parameter)
+    parse("dpsgd").hooks(setting()).step(net, torch.optim.SGD(net.parameters()))
+    assert drawn == [torch.device("meta")] * 2
+
+
 def test_trimmed_loss_learns_nothing_from_mislabelled_rows() -> None:
     net = fresh()
     train(net, shaded(100, 1), PLAIN, device=CPU, seed=0)
