@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from crafting.batch import sent
 from crafting.descent import image_gradient
 from crafting.training import cross_entropy
 
@@ -69,7 +70,7 @@ class LinfBall(Ball):
         return gradient.sign() * (length / 255)
 
     def drawn(self, x: Tensor) -> Tensor:
-        return (2 * torch.rand(x.shape) - 1).to(x.device) * (self.radius / 255)
+        return sent(2 * torch.rand(x.shape) - 1, x.device) * (self.radius / 255)
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class L2Ball(Ball):
     def drawn(self, x: Tensor) -> Tensor:
         towards = torch.randn(x.shape)
         share = torch.rand(len(x), 1, 1, 1) ** (1 / x[0].numel())
-        return (towards / _lengths(towards) * share * self.radius).to(x.device)
+        return sent(towards / _lengths(towards) * share * self.radius, x.device)
 
 
 def pgd(

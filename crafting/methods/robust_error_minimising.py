@@ -47,7 +47,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crafting.adversarial import PGD_STEP_COST, LinfBall, pgd
-from crafting.batch import Batch, ShownSplit, Split
+from crafting.batch import Batch, ShownSplit, Split, sent
 from crafting.bilevel import BilevelMethod, Turn
 from crafting.descent import Walk, image_gradient
 from crafting.method import Context, Crafter, State
@@ -253,7 +253,7 @@ def drawn_from_torch(x: Tensor) -> Draw:
     """Draws for a batch of images from torch's state, which training sets."""
 
     def draw(stream: str, shape: tuple[int, ...]) -> Tensor:
-        return (2 * torch.rand(len(x), *shape) - 1).to(x.device)
+        return sent(2 * torch.rand(len(x), *shape) - 1, x.device)
 
     return draw
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from crossing import Moves
 from torch import Tensor, nn
 
 from crafting.adversarial import Ball, L2Ball, LinfBall, adversarial_loss, in_eval_mode, pgd
@@ -89,6 +90,15 @@ def test_starts_fill_the_ball_evenly(ball: Ball) -> None:
     radius = 6 / 255 if isinstance(ball, LinfBall) else 0.5
     size = drawn.abs().amax((1, 2, 3)) if isinstance(ball, LinfBall) else lengths(drawn)
     assert (size < radius / 2).float().mean() == pytest.approx(0.25, abs=0.03)
+
+
+@pytest.mark.parametrize("ball", [LinfBall(8), L2Ball(1.0)])
+def test_starts_are_where_the_images_are_and_not_waited_for(ball: Ball) -> None:
+    x = torch.empty(4, 3, 8, 8, device="meta")
+    with Moves() as moves:
+        assert ball.drawn(x).device == x.device
+    assert moves.seen
+    assert moves.waited_for == 0
 
 
 def test_l2_steps_are_of_one_length_whatever_the_gradient() -> None:

@@ -1,15 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from crossing import Moves
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from crafting.batch import Batch, DeviceSplit, PixelSplit, ShownSplit, Split, read_on
 from crafting.nets import Net, build
@@ -258,26 +258,6 @@ class Floats:
 
     def take(self, rows: Sequence[int]) -> Floats:
         return Floats(self.split.take(rows))
-
-
-@dataclass
-class Moves(TorchDispatchMode):
-    """While open, the type and bytes of every tensor that goes to another device, and how many of
-    them work there is held up for."""
-
-    seen: list[tuple[torch.dtype, int]] = field(default_factory=list)
-    waited_for: int = 0
-
-    def __post_init__(self) -> None:
-        super().__init__()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        kwargs = kwargs or {}
-        to = kwargs.get("device")
-        if func is torch.ops.aten._to_copy.default and to not in (None, args[0].device):
-            self.seen.append((args[0].dtype, args[0].nbytes))
-            self.waited_for += not kwargs.get("non_blocking")
-        return func(*args, **kwargs)
 
 
 def _some(split: PixelSplit) -> PixelSplit:
