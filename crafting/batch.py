@@ -40,9 +40,10 @@ class Batch:
 
 
 def sent(values: Tensor, device: torch.device) -> Tensor:
-    """The values on `device`. A GPU is not waited for: they are out of this machine's memory at
-    once, and a step of training that waited for each of its copies would leave the GPU idle."""
-    return values.to(device, non_blocking=device.type != "cpu")
+    """The values on `device`. A CUDA device is not waited for: ordinary memory is read at once and
+    may change then, and a step of training that waited for each of its copies would leave the GPU
+    idle. Apple's may read it later."""
+    return values.to(device, non_blocking=device.type not in ("cpu", "mps"))
 
 
 class Split(Protocol):
