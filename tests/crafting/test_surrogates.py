@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from rounds import brought_down_after, same
+from torch import Tensor
 
 from crafting import surrogate
 from crafting.batch import PixelSplit
@@ -15,6 +17,9 @@ from crafting.method import Context, Method
 from crafting.nets import build
 from crafting.registry import methods
 from crafting.surrogate import CENTRES, SurrogateMethod, target_classes
+
+Splits = Callable[..., PixelSplit]
+Contexts = Callable[..., Context]
 
 
 def _method(**changes: Any) -> SurrogateMethod:
@@ -147,3 +152,33 @@ def test_snapshots_of_a_surrogate_are_secret_and_not_made_at_every_epoch(
         "epoch-0004.safetensors",
     }
     assert all(path.stat().st_mode & 0o77 == 0 for path in (folder, kept.scratch))
+
+
+@pytest.mark.parametrize(
+    ("name", "shift"),
+    [("sep", 3), ("sep-fa", 3), ("sep-fa-mi", 3), ("ensemble", 3), ("tap", 1)],
+)
+def test_of_six_classes_each_is_pulled_where_the_paper_says(
+    name: str, shift: int, toy_split: Splits, context: Contexts, in_float32: None
+) -> None:
+    """Half-way round or to the next, which are the same for three classes: its loss falls most."""
+    split = toy_split(rows=24, classes=6)
+    net, centres = build("vgg-w16", 6, 16, seed=0).eval(), torch.eye(6, 64)
+    state = {CENTRES: centres[None], "centres/net-00": centres}
+    for folder in ("checkpoint-00", "net-00"):
+        state |= {f"{folder}/{key}": value for key, value in net.state_dict().items()}
+    one = {"nets": "vgg-w16", "seeds": 1} if name == "ensemble" else {"checkpoints": 1}
+    method = configured(name, steps=6, **one)
+    batch = next(split.batches(24))
+    crafted = method.crafter(state, context(split))(batch)
+
+    def losses(x: Tensor, y: Tensor) -> Tensor:
+        if "fa" in name:
+            return (net.features(x) - centres[y]).square().mean(1)
+        return F.cross_entropy(net(x), y, reduction="none")
+
+    with torch.no_grad():
+        targets = [(batch.labels() + k) % 6 for k in range(6)]
+        falls = [(losses(batch.x, y) - losses(crafted, y)).mean().item() for y in targets]
+    assert falls.index(max(falls)) == shift
+    assert falls[shift] > 0
