@@ -23,6 +23,42 @@ def test_paper_presets_have_the_papers_figures() -> None:
     assert configure("tap", "paper").passes == 2000
 
 
+PAPERS: dict[str, dict[str, Any]] = {
+    "sep": {"checkpoints": 30, "steps": 30, "step_levels": 1.0, "surrogate_epochs": 120},
+    "sep-fa": {"checkpoints": 30, "steps": 30, "step_levels": 1.0, "surrogate_epochs": 120},
+    "ensemble": {"seeds": 6, "steps": 30, "step_levels": 1.0, "surrogate_epochs": 120},
+    "tap": {"steps": 250, "step_levels": 0.4, "restarts": 8, "surrogate_epochs": 40},
+    "alignment": {"steps": 240, "step_levels": 6.4, "restarts": 8, "surrogate_epochs": 40},
+    "tensorclog": {"steps": 240, "step_levels": 6.4, "restarts": 8, "surrogate_epochs": 40},
+    "hypo": {"steps": 100, "step_levels": 0.8, "surrogate_epochs": 10, "robust_levels": 2.0},
+    "entf-push": {"steps": 300, "step_levels": 0.4, "surrogate_epochs": 100, "robust_levels": 4.0},
+    "em": {"steps": 20, "step_levels": 0.8, "round_steps": 10, "stop_error": 0.01, "lr": 0.1},
+    "em-class": {"steps": 1, "step_levels": 0.8, "round_steps": 10, "data_share": 0.2},
+    "rem": {"steps": 10, "step_levels": 1.6, "draws": 5, "adversary_levels": 4.0, "epochs": 13},
+    "sem": {"steps": 10, "step_levels": 1.6, "draws": 5, "adversary_levels": 4.0, "epochs": 13},
+    "min-max-min": {"steps": 10, "step_levels": 1.6, "draws": 5, "weight": 1.0, "dar": "paper"},
+    "deepconfuse": {"lr": 0.01, "inner_epochs": 20, "generator_lr": 1e-4, "batch_size": 256},
+    "cuda": {"kernel": 3, "blur": 0.3},
+    "lsp": {"cells": 4, "separation": 10.0},
+    "uc": {"clusters": 10, "generator_epochs": 50, "generator_rate": 1e-4},
+    "tue": {"steps": 20, "step_levels": 0.8, "every": 20, "separability": 0.1},
+    "ntga": {"steps": 10, "time": 8.0, "kernel": "cnn", "ridge": 1e-4},
+}
+BUDGETS = {"ops": "l0:1", "lsp": "l2:1.304", "ar": "l2:1", "cuda": "unbounded", "uc": "linf:16"}
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_papers_craft_with_their_own_figures(name: str) -> None:
+    options = configure(name, "paper").options()
+    assert PAPERS[name] == {option: options[option] for option in PAPERS[name]}
+
+
+@pytest.mark.parametrize("name", methods())
+def test_budgets_are_the_papers(name: str) -> None:
+    default = "l0:3" if name == "ops-m" else "linf:8"
+    assert str(configure(name, "paper").budget) == BUDGETS.get(name, default)
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "said"),
     [
