@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from crafting.batch import PixelSplit
+from crafting.batch import Batch, PixelSplit
 from crafting.budget import Linf
 from crafting.descent import Walk, image_gradient
 from crafting.method import Context
 from crafting.methods.entangled import nearest_other
+from crafting.nets import build
 from crafting.registry import methods
 from crafting.surrogate import CENTRES
 
@@ -63,3 +65,20 @@ def test_the_class_that_is_pulled_to_is_chosen_anew_at_every_step() -> None:
     assert chosen == [1, 2]
     assert torch.allclose(places[0], torch.tensor([0.6, 0.6]))
     assert torch.allclose(places[1], torch.tensor([0.7, 0.7]))  # towards the first: (.7, .5)
+
+
+@pytest.mark.parametrize("name", ["entf-push", "entf-pull"])
+def test_the_last_net_looks_at_its_own_centres(name: str, ctx: Context, batch: Batch) -> None:
+    torch.manual_seed(0)
+    weights = [build("vgg-w16", 3, 16, seed=k).state_dict() for k in range(2)]
+    centres = torch.rand(2, 3, 64)
+
+    def crafted(*checkpoints: int) -> Tensor:
+        state = {CENTRES: centres[list(checkpoints)]}
+        for place, k in enumerate(checkpoints):
+            state |= {f"checkpoint-{place:02d}/{key}": v for key, v in weights[k].items()}
+        method = replace(methods()[name].quick, checkpoints=len(checkpoints), steps=2)  # type: ignore[call-arg]
+        return method.crafter(state, ctx)(batch)
+
+    assert torch.equal(crafted(0, 1), crafted(1))
+    assert not torch.equal(crafted(0, 1), crafted(0))
