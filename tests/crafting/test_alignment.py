@@ -19,11 +19,12 @@ from crafting.budget import Linf
 from crafting.descent import Walk, image_gradient
 from crafting.method import Context, State
 from crafting.methods.alignment import _length
+from crafting.moves import move
 from crafting.nets import ARCHITECTURES, Folding, Net, build, fold
 from crafting.registry import configure, methods
 from crafting.runner import protect
 from crafting.surrogate import SurrogateMethod, inside
-from crafting.tangent import Surroundings, mean_gradient, norm, reverse_cross_entropy, unit
+from crafting.tangent import Slope, Surroundings, mean_gradient, norm, reverse_cross_entropy, unit
 
 CPU = torch.device("cpu")
 both = pytest.mark.parametrize("name", ["alignment", "alignment-online"])
@@ -335,3 +336,28 @@ def test_the_mean_gradient_is_that_of_the_mean_loss(net: Net, batch: Batch) -> N
     found = mean_gradient(net, batch.x, batch.labels())
     for ours, theirs in zip(found.values(), _gradients(net, batch.x, batch.labels()), strict=True):
         assert torch.allclose(ours, theirs)
+
+
+def test_the_way_leads_from_noise_through_fresh_moves_by_adams_steps(
+    ctx: Context, batch: Batch
+) -> None:
+    """With a slope that is quadratic in the moved images and says which of them it was made for."""
+    method, eps = _method("alignment", step_levels=2.0), 8 / 255
+
+    def slopes(seen: Tensor, y: Tensor) -> Slope:
+        return lambda x, y: (x * (x - 2 * seen) * y.view(-1, 1, 1, 1)).flatten(1).sum(1)
+
+    ours = method._attempt(slopes, batch, ctx, 1)
+    noise = ctx.noise(batch.rows, "alignment-start-1", (3, 16, 16))
+    moves = ctx.noise(batch.rows, "alignment-moves-1", (8, 3), "uniform")
+    x = torch.min(torch.max(batch.x + noise * eps, batch.x - eps), batch.x + eps).clamp(0, 1)
+    mean = torch.zeros_like(x)
+    for t in range(8):
+        at = x.clone().requires_grad_()
+        moved, y = move(at, moves[:, t]), batch.labels().view(-1, 1, 1, 1)
+        (up,) = torch.autograd.grad((moved * (moved - 2 * moved.detach()) * y).sum(), at)
+        mean = 0.9 * mean - 0.1 * up.sign()
+        rate = 2 / 255 * 0.1 ** sum(t >= at for at in (3, 5, 7))
+        x = x - rate * mean / (1 - 0.9 ** (t + 1))
+        x = torch.min(torch.max(x, batch.x - eps), batch.x + eps).clamp(0, 1)
+    assert ((ours - x).abs() < 1e-5).float().mean() > 0.999
