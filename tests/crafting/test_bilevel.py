@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from rounds import brought_down_after, played_by, same, tiny, trainings
 
 from crafting import bilevel
@@ -148,3 +149,30 @@ def test_no_batch_is_left_with_a_few_rows(
 def test_the_last_batch_is_nearly_full(rows: int, wanted: int, size: int) -> None:
     assert bilevel._even_size(rows, wanted) == size
     assert -rows % size <= size / 16
+
+
+def test_a_surrogate_takes_plain_steps_of_sgd_on_the_very_images(
+    split: PixelSplit, ctx: Context, monkeypatch: pytest.MonkeyPatch, in_float32: None
+) -> None:
+    """Two of the whole split, without noise yet: momentum 0.9, decay 5e-4, and gradients of 1 at
+    most, where em would have 5."""
+    monkeypatch.setattr("crafting.methods.error_minimising._LONGEST_GRADIENT", 1.0)
+    method = tiny("em", rounds=1, round_steps=2, batch_size=48, steps=0)
+    state, (net,) = method.fit(split, ctx), method._built(ctx)
+    long = 0
+    moved = {name: torch.zeros_like(p) for name, p in net.named_parameters()}
+    for epoch in range(2):
+        whole = next(split.batches(48, epoch))
+        net.train().zero_grad()
+        F.cross_entropy(net(whole.x), whole.labels()).backward()  # type: ignore[no-untyped-call]
+        gradients = {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
+        length = torch.cat([g.flatten() for g in gradients.values()]).norm()
+        long += int(length > 1.2)
+        with torch.no_grad():
+            for name, p in net.named_parameters():
+                step = gradients[name] / length.clamp_min(1) + 5e-4 * p
+                moved[name] = 0.9 * moved[name] + step
+                p -= 0.1 * moved[name]
+    assert long > 0
+    for name, p in net.named_parameters():
+        assert torch.allclose(state[f"surrogate-0/{name}"], p, rtol=1e-3, atol=1e-4), name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -232,3 +233,16 @@ def test_images_of_several_sizes_can_be_learnt_from(
 def test_a_generator_needs_channels(change: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=next(iter(change))):
         tiny(**change)
+
+
+def test_a_classifier_learns_as_pseudo_steps_do(ctx: Context, tmp_path: Path) -> None:
+    """At the same rate, without momentum and decay."""
+    method = tiny(lr=0.3)
+    turn = Turn(1, method._built(ctx), [Adam([torch.zeros(1)])], tmp_path, tmp_path, True)
+    method._reset(turn, ctx)
+    (net,), (optimiser,) = turn.nets, turn.optimisers
+    for _ in range(2):
+        before = net.head.weight.detach().clone()
+        net.head.weight.grad = torch.ones_like(before)
+        optimiser.step()
+        assert torch.allclose(net.head.weight, before - 0.3)

@@ -272,3 +272,35 @@ def test_a_second_surrogate_is_trained_and_asked(
     assert not torch.equal(crafted, one.crafter(state, ctx)(batch))
     with pytest.raises(ValueError, match="resnet10-w16"):
         tiny("min-max-min", second_surrogate="resnet10-w61")
+
+
+def test_every_step_draws_its_own_crops_and_adversaries(net: Net, batch: Batch) -> None:
+    method, asked = tiny("rem", steps=2, draws=2), []
+
+    def draw(stream: str, shape: tuple[int, ...]) -> Tensor:
+        asked.append(stream)
+        return torch.zeros(12, *shape)
+
+    method.minimised([net], batch.x, batch.labels(), draw)
+    assert len(set(asked)) == len(asked) == 1 + 2 * 2 * 2
+
+
+def test_each_of_two_surrogates_meets_its_own_adversary_and_evens_its_own_answers(
+    net: Net, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nets = [build(name, 3, 16, seed=0) for name in ("vgg-w16", "resnet10-w16")]
+    met: list[int] = []
+
+    def noted(net: Net, x: Tensor, y: Tensor, **rest: Any) -> Tensor:
+        met.append(net.head.in_features)
+        return x
+
+    monkeypatch.setattr(robust_error_minimising, "pgd", noted)
+    method: MinMaxMin = tiny("min-max-min", steps=1)
+    found = [method._training_loss(nets, k)(net, batch.x, batch.labels()) for k in range(2)]
+    assert met == [each.head.in_features for each in nets]
+    for loss, own, other in zip(found, nets, reversed(nets), strict=True):
+        loss.backward()
+        assert own.head.weight.grad is not None
+        assert other.head.weight.grad is None
+        own.zero_grad()
