@@ -95,3 +95,11 @@ def test_what_is_no_budget_is_refused_with_examples(text: str) -> None:
 def test_l2_step_has_the_length_asked_for() -> None:
     step = L2(1.0).step(torch.randn(2, 3, 4, 4), 51)
     assert torch.allclose(step.flatten(1).norm(dim=1), torch.tensor(0.2))
+
+
+@pytest.mark.parametrize("budget", [Linf(8), L2(1.0), L0(12), Unbounded()], ids=str)
+def test_pixels_are_rounded_and_not_cut_off(budget: Budget) -> None:
+    clean = torch.full((1, 1, 3, 4), 100 / 255)
+    moved = torch.tensor([-1.6, -1.4, -0.6, -0.4, 0.4, 0.6, 1.4, 1.6, 2.4, 2.6, -2.4, -2.6])
+    shipped = budget.quantise(clean + moved.view(1, 1, 3, 4) / 255, clean).flatten().int() - 100
+    assert shipped.tolist() == [-2, -1, -1, 0, 0, 1, 1, 2, 2, 3, -2, -3]

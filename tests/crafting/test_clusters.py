@@ -310,3 +310,21 @@ def test_a_path_stays_at_home(tmp_path: Path) -> None:
     assert later.fit_key() == method.fit_key()
     assert _uc().published({"clusters": "4"}) == {"clusters": "4"}
     assert _uc().published({"weights": ""}) == {"weights": ""}
+
+
+def test_generators_are_clamped_while_they_learn_and_start_from_even_noise(
+    split: PixelSplit, ctx: Context
+) -> None:
+    method, seen = _uc(generator_epochs=1, budget=Linf(4)), []
+
+    def pull(x: Tensor, noise: Tensor) -> Tensor:
+        seen.append(noise.detach())
+        return noise.sum()
+
+    drawn = method._drawn(0, split, pull, ctx)  # type: ignore[arg-type]
+    for noise in (seen[0], drawn):
+        assert noise.abs().max().item() == pytest.approx(4 / 255)
+        assert (noise.abs() > 3.99 / 255).float().mean() > 0.5  # a tanh that is scaled has few
+    sigma = clusters._sigma(ctx)
+    for share in (0.25, 0.5, 0.75):
+        assert abs((sigma < share).float().mean() - share) < 0.06

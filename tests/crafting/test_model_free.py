@@ -358,3 +358,34 @@ def test_lsp_refuses_more_classes_than_corners(split: PixelSplit, context: Conte
     grey = replace(split, pixels=split.pixels[:, :1])
     with pytest.raises(ValueError, match="at most 2 classes apart, not 3: set cells=2"):
         _fitted("lsp", grey, context(grey), cells=1)
+
+
+def test_cuda_draws_even_weights_and_puts_the_one_anywhere(
+    split: PixelSplit, context: Contexts
+) -> None:
+    many = replace(split, num_classes=600)
+    kernels = _fitted("cuda", many, context(many))[1]["kernels/kernels"].flatten(1)
+    ones = kernels == 1
+    assert (ones.sum(0) > 600 / 9 / 2).all()
+    rest = kernels[~ones]
+    for share in (0.25, 0.5, 0.75):
+        assert abs((rest < 0.3 * share).float().mean() - share) < 0.03
+
+
+def test_lsp_clouds_have_even_transforms_of_their_own(split: PixelSplit, ctx: Context) -> None:
+    transforms = _fitted("lsp", split, ctx)[1]["clouds/transforms"]
+    for share in (0.25, 0.5, 0.75):
+        assert abs((transforms < 2 * share - 1).float().mean() - share) < 0.03
+    assert not torch.equal(transforms[0], transforms[1])
+
+
+def test_ar_starts_from_normal_numbers_of_each_image(split: PixelSplit, ctx: Context) -> None:
+    from crafting.methods.autoregressive import num_start, signals
+
+    batch = _grey(6, 3, 16, 16)
+    filters = _fitted("ar", split, ctx, candidates=20)[1]["filters/filters"]
+    start = ctx.noise(batch.rows, "ar", (3, num_start(16, 16)))
+    wanted = signals(filters[batch.labels()], start, 16, 16)
+    wanted = wanted / wanted.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    found = _noise("ar", batch, split, ctx, candidates=20)
+    assert torch.allclose(found, wanted.float(), atol=1e-5)
