@@ -123,3 +123,19 @@ def test_full_steps_are_as_long_as_the_budget(split: PixelSplit, ctx: Context) -
 def test_figures_that_make_no_sense_are_refused(changes: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(changes))):
         _ntga(**changes)
+
+
+def test_the_wide_net_is_trained_for_as_long_as_asked(split: PixelSplit, ctx: Context) -> None:
+    """Of 12 rows in 3 classes, by the exponential of the whole matrix."""
+    method = _ntga(time=5.0, ridge=1e-2)
+    block, batch = _block(method, split, ctx)
+    wide = Wide("cnn", "relu", 1.76, 0.18)
+    kernel = wide.kernel(batch.x, batch.x)
+    kernel = kernel + 1e-2 * kernel.diagonal().mean() * torch.eye(12)
+    learnt = torch.eye(12) - torch.linalg.matrix_exp(-5 * kernel / (12 * 3))
+    weights = torch.linalg.solve(kernel, learnt @ F.one_hot(batch.labels(), 3).double())
+    answers = wide.kernel(block.held_out.float() / 255, batch.x) @ weights
+    expected = F.cross_entropy(answers, block.held_labels, reduction="sum").item()
+    assert block.loss(batch.x) == pytest.approx(expected, rel=1e-6)
+    longer = replace(block, method=replace(method, time=50.0))
+    assert longer.loss(batch.x) != pytest.approx(expected, rel=1e-3)
