@@ -341,11 +341,11 @@ def test_the_mean_gradient_is_that_of_the_mean_loss(net: Net, batch: Batch) -> N
 def test_the_way_leads_from_noise_through_fresh_moves_by_adams_steps(
     ctx: Context, batch: Batch
 ) -> None:
-    """With a slope that is quadratic in the moved images and says which of them it was made for."""
+    """With a slope that says which moved images and labels it was made for."""
     method, eps = _method("alignment", step_levels=2.0), 8 / 255
 
     def slopes(seen: Tensor, y: Tensor) -> Slope:
-        return lambda x, y: (x * (x - 2 * seen) * y.view(-1, 1, 1, 1)).flatten(1).sum(1)
+        return lambda x, y: (x * (seen - 0.4) * (2 * y - 1).view(-1, 1, 1, 1)).flatten(1).sum(1)
 
     ours = method._attempt(slopes, batch, ctx, 1)
     noise = ctx.noise(batch.rows, "alignment-start-1", (3, 16, 16))
@@ -354,8 +354,8 @@ def test_the_way_leads_from_noise_through_fresh_moves_by_adams_steps(
     mean = torch.zeros_like(x)
     for t in range(8):
         at = x.clone().requires_grad_()
-        moved, y = move(at, moves[:, t]), batch.labels().view(-1, 1, 1, 1)
-        (up,) = torch.autograd.grad((moved * (moved - 2 * moved.detach()) * y).sum(), at)
+        moved, y = move(at, moves[:, t]), (2 * batch.labels() - 1).view(-1, 1, 1, 1)
+        (up,) = torch.autograd.grad((moved * (moved.detach() - 0.4) * y).sum(), at)
         mean = 0.9 * mean - 0.1 * up.sign()
         rate = 2 / 255 * 0.1 ** sum(t >= at for at in (3, 5, 7))
         x = x - rate * mean / (1 - 0.9 ** (t + 1))
