@@ -176,6 +176,7 @@ def test_ar_filters_sum_to_one_and_do_not_grow(split: PixelSplit, context: Conte
     filters = _fitted("ar", split, large, candidates=20)[1]["filters/filters"]
     assert torch.allclose(filters.sum((2, 3)), torch.ones(CLASSES, 3, dtype=torch.float64))
     assert (filters[..., 2, 2] == 0).all()
+    assert (filters < 0).any((2, 3)).all()  # of normal numbers
     start = torch.from_numpy(np.random.default_rng(6).normal(size=(CLASSES, 3, num_start(64, 64))))
     assert (signals(filters, start, 64, 64).square().mean((2, 3)).sqrt() < 2).all()
 
