@@ -56,6 +56,17 @@ def test_a_study_shows_its_rows_in_its_own_order() -> None:
     assert "Not measured yet with the `quick` preset." in section, "these are of earlier protocols"
 
 
+def test_what_a_last_layer_fitted_anew_gives_back_is_shown_where_it_was_measured() -> None:
+    asked = claim("sep-mi", (0.1, 0.1))
+    for seed in asked.seeds:
+        seed["trials"][2]["countermeasure"] = "refit-head"
+    text = page([asked, claim("sep-both-mi", (0.1, 0.1))], None)
+    lines = [line.split(" | ") for line in text.splitlines() if line.startswith("| `sep")]
+    shown = {line[0]: line[6] for line in lines}
+    assert shown["| `sep-mi`"] == "60.5 / - (clean 67.0 / -)"
+    assert shown["| `sep-both-mi`"] == "-"
+
+
 def test_what_is_gone_is_shown_as_such_after_what_there_is() -> None:
     (gone, *_) = STUDIES["ours"].gone
     claims = [claim(gone.method, (0.1, 0.1), settings=dict(gone.settings)), claim("sep-mi", (0, 0))]
