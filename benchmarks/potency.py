@@ -59,7 +59,10 @@ from evaluation.countermeasures import parse as parse_countermeasure
 from evaluation.trial import TrialSpec
 from evaluation.victims import VICTIMS, default_victims
 
-MAIN = ("sep-fa-mi", "sep-fa-vr", "tap", "em", "rem", "ar", "lsp", "sep-fa-mi+ops")
+MAIN = (
+    *("sep-both-mi", "sep-fa-mi", "sep-fa-vr", "tap", "em", "rem", "ar", "lsp"),
+    "sep-fa-mi+ops",
+)
 COLUMNS = ("jpeg", "at-linf:steps=3", "cutmix")
 QUICK_ROWS = 5000
 _OF_MACHINE = ("at_once", "measured_on")
