@@ -130,6 +130,7 @@ def test_a_gated_source_needs_an_account_that_may_read_it(
     assert "is gated" in refused("--to", "bob/out", code=5)
 
 
+@pytest.mark.slow
 def test_a_hub_that_is_switched_off(small: Path, hub: Hub) -> None:
     for source, to in ((SOURCE, "./out"), (str(small), "alice/out")):
         command = [sys.executable, "-m", "release", "push", source, "--to", to]

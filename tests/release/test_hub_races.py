@@ -41,6 +41,7 @@ def _add(hub: Hub, digits: Digits, tmp_path: Path, rows: slice) -> None:
     put_rows(hub, SOURCE, f"data/train-{rows.start}.parquet", digits, rows, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_source_cut_anew_releases_only_what_was_added(
     hub: Hub, push: Any, digits: Digits, tmp_path: Path
 ) -> None:

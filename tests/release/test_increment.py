@@ -148,6 +148,7 @@ def test_status_shows_the_releases(run: Run, grown: Grown) -> None:
     assert "r0002" in run("status", grown.target).stdout
 
 
+@pytest.mark.slow
 def test_a_dry_run_knows_that_the_state_is_kept(
     run: Run, grown: Grown, digits: tuple[np.ndarray, np.ndarray], tmp_path: Path
 ) -> None:

@@ -20,6 +20,7 @@ def sorted_rows(tmp_path: Path) -> Path:
     return tmp_path / "sorted"
 
 
+@pytest.mark.slow
 def test_rows_of_one_class_are_drawn_where_nothing_learns_from_them(
     run: Run, sorted_rows: Path, tmp_path: Path
 ) -> None:

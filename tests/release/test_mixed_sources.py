@@ -130,6 +130,7 @@ def test_a_release_is_no_source(run: Run, small: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "again").exists()
 
 
+@pytest.mark.slow
 def test_chosen_rows_may_be_shown_clean(run: Run, small: Path, tmp_path: Path) -> None:
     options = (*NOISE, "--workdir", tmp_path / "w")
     shown = run("push", small, "--to", tmp_path / "out", *options, "--show-rows", "5,2")

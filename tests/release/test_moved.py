@@ -39,6 +39,7 @@ def _releases(folder: Path) -> list[str]:
     return sorted(path.stem for path in (folder / FOLDER).iterdir())
 
 
+@pytest.mark.slow
 def test_its_state_and_key_are_found_on_the_same_machine(push: Push, tmp_path: Path) -> None:
     push("old")
     (tmp_path / "old").rename(tmp_path / "new")

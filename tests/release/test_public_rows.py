@@ -34,6 +34,7 @@ def dataset(released: Growing, tmp_path: Path) -> Growing:
     return Growing(released.run, source, released.target)
 
 
+@pytest.mark.slow
 def test_pictures_with_another_label_and_copies_are_left_out(released: Growing) -> None:
     added = Chain.in_folder(released.target).last
     assert (added.source_rows, added.num_rows) == (4, 1)
@@ -42,10 +43,12 @@ def test_pictures_with_another_label_and_copies_are_left_out(released: Growing) 
     assert released.run("check", released.target).exit_code == 0
 
 
+@pytest.mark.slow
 def test_what_was_left_out_once_is_not_new(dataset: Growing) -> None:
     assert "nothing new" in dataset.push("--max-bad", "20%").stdout
 
 
+@pytest.mark.slow
 def test_where_only_labels_changed_there_is_nothing_new_and_the_row_is_named(
     dataset: Growing,
 ) -> None:

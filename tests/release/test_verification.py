@@ -157,6 +157,7 @@ def test_findings_kept_when_they_could_be_nan_are_reported(run: Run, given: Give
     assert told["analyses"] == {"csd": {"noise": None}}
 
 
+@pytest.mark.slow
 def test_another_verification_on_the_same_day_stands_beside_the_first(
     run: Run, given: Given, tmp_path: Path
 ) -> None:
@@ -174,6 +175,7 @@ def test_another_verification_on_the_same_day_stands_beside_the_first(
     assert f"reports/{added.pop()}/report.html" in card
 
 
+@pytest.mark.slow
 def test_images_that_were_resized_are_not_compared_with_the_clean_ones(
     run: Run, clean: Path, digits: Digits, tmp_path: Path
 ) -> None:
@@ -385,6 +387,7 @@ def unlabelled(clean: Path, tmp_path: Path) -> Path:
     return tmp_path / "unlabelled"
 
 
+@pytest.mark.slow
 def test_a_release_without_labels_is_learnt_from_without_labels(
     run: Run, unlabelled: Path, clean: Path, tmp_path: Path
 ) -> None:
