@@ -155,9 +155,9 @@ the command that runs each. The status is decided from the files in benchmarks/r
 
 *reproduced*: every figure that is checked was measured with the paper's nets, rows and epochs and
 lies within {close} points of the published one. *Quick scale only*: the method met the same
-countermeasures within the same budget on some thousand rows against small nets, which tells whether
-the effect is there and not how large it is. *Not run*: figures are missing, or there is none that a
-result file would show.
+countermeasures within the same budget, or the same was looked at, on some thousand rows with small
+nets, which tells whether the effect is there and not how large it is. *Not run*: figures are
+missing, or there is none that a result file would show.
 
 {table}
 `cifar10.npz` is written by `python -m benchmarks.image_arrays SOURCE cifar10.npz`; other files are
