@@ -23,6 +23,7 @@ import typer
 
 from benchmarks import record
 from benchmarks.potency_results import markdown
+from benchmarks.potency_work import digest_of
 from crafting.registry import registration
 
 PAGE = Path(__file__).parents[1] / "docs/analyses.md"
@@ -61,7 +62,8 @@ def kept(found: Results | None, shape: Mapping[str, Any]) -> dict[str, Any]:
 def measured(source: str, place: Path, method: str, rows: int) -> dict[str, Any]:
     """What all analyses find of `rows` rows of SOURCE by this method, and within which budget."""
     budget = str(registration(method).quick.budget)
-    target, verified = place / f"{method}-released", place / f"{method}-verified"
+    name = f"{method}-{digest_of(source, rows)}"
+    target, verified = place / f"{name}-released", place / f"{name}-verified"
     made = ("--to", target, "--workdir", place / "work", "--rows", rows, "--seed", 0)
     how = ("--method", method, "--budget", budget, "--preset", "quick", "--no-verify")
     if not target.exists():

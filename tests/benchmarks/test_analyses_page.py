@@ -43,6 +43,26 @@ def test_releases_of_other_rows_are_not_taken_over() -> None:
     assert analyses.kept(None, shape) == {}
 
 
+def test_other_rows_in_the_same_workdir_are_another_release(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    released: list[Path] = []
+
+    def run(place: Path, command: str, *arguments: Any) -> None:
+        if command == "push":
+            released.append(arguments[arguments.index("--to") + 1])
+            released[-1].mkdir()
+            return
+        report = arguments[arguments.index("--workdir") + 1] / "report/report.json"
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text('{"analyses": []}')
+
+    monkeypatch.setattr(analyses, "_run", run)
+    for source, rows in (("cifar10", 64), ("cifar10", 64), ("cifar10", 32), ("cifar100", 64)):
+        analyses.measured(source, tmp_path, "random-noise", rows)
+    assert len(released) == len(set(released)) == 3
+
+
 @pytest.mark.slow
 def test_every_analysis_is_made_of_an_own_release(small: Path, tmp_path: Path) -> None:
     release = analyses.measured(str(small), tmp_path, "random-noise", 64)

@@ -161,8 +161,7 @@ def test_findings_kept_when_they_could_be_nan_are_reported(run: Run, given: Give
 def test_another_verification_on_the_same_day_stands_beside_the_first(
     run: Run, given: Given, tmp_path: Path
 ) -> None:
-    release = tmp_path / "release"
-    shutil.copytree(given.release, release)
+    release = Path(shutil.copytree(given.release, tmp_path / "release"))
     before = published(release)
     asked = (release, "--clean", given.clean, "--workdir", tmp_path / "work", *FAST)
     verify(run, *asked, "--countermeasure", "none", "--publish")
