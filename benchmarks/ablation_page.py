@@ -111,7 +111,7 @@ def _line(claim: Claim, *, gone: bool) -> list[str]:
         by_victim(claim, "peak"),
         by_victim(claim, "renamed"),
         _refitted(claim),
-        f"{claim.passes:,}",
+        claim.written_passes,
         "-" if seconds is None else f"{seconds:.0f}",
     ]
 
@@ -134,10 +134,10 @@ What the parts of the methods bring: the ablations of their papers, and what was
 accuracy in per cent of victims trained on the protected rows, on clean images: after the last epoch
 (*final*), at the best epoch (*peak*), after the best one-to-one renaming of the classes
 (*renamed*), and with the last layer fitted anew on 100 clean labelled images (*refit-head*, beside
-what clean twins come to in the same way). *Passes* are gradients per image while crafting, *fit* is
-the training of surrogates. Differences under about 3 points are noise between seeds. What is *gone*
-did not pay, and is not in the code any more. Written by `python -m benchmarks.ablation_page`;
-`python -m benchmarks.ablation SOURCE --workdir WORKDIR` measures.
+what clean twins come to in the same way). *Passes* are gradients per image that its noise takes,
+and *fit* is the training of surrogates. Differences under about 3 points are noise between seeds.
+What is *gone* did not pay, and is not in the code any more. Written by `python -m
+benchmarks.ablation_page`; `python -m benchmarks.ablation SOURCE --workdir WORKDIR` measures.
 
 {studies}
 ## Whom classes are taken for

@@ -18,6 +18,7 @@ from benchmarks.potency_results import (
     Claim,
     by_victim,
     circumstances,
+    in_fit_and_craft,
     load,
     markdown,
     percent,
@@ -84,7 +85,7 @@ def _line(claim: Claim) -> list[str]:
         by_victim(claim, "peak"),
         by_victim(claim, "renamed"),
         *(percent(claim.mean("protected", first, column)) for column in COLUMNS),
-        f"{claim.passes:,}",
+        claim.written_passes,
         _number(claim.cost("fit_seconds")),
         _number(None if crafting is None else 1000 * crafting / claim.rows),
         _number(claim.cost("psnr")),
@@ -119,7 +120,7 @@ def _known(entry: Registration) -> list[str]:
         "yes" if paper.needs_labels else "no",
         _both(", ".join(paper.surrogates) or "no", ", ".join(quick.surrogates) or "no"),
         _NEW_ROWS[paper.unseen] if paper.scope == "sample" else "no",
-        _both(f"{paper.passes:,}", f"{quick.passes:,}"),
+        _both(*(in_fit_and_craft(of.fit_passes, of.passes) for of in (paper, quick))),
         _both(str(paper.fit_epochs), str(quick.fit_epochs)),
         paper.paper,
     ]
@@ -171,10 +172,11 @@ def draw(group: Sequence[Claim], path: Path) -> None:
         ha="right",
     )
     for claim, height in _label_heights(group):
+        axes.plot([claim.passes] * 2, [100 * claim.learnt, height], color="grey", linewidth=0.5)
         axes.annotate(
             claim.name, (claim.passes, height), (6, -2), textcoords="offset points", fontsize=7
         )
-    axes.set_xlabel("gradient passes an image while crafting")
+    axes.set_xlabel("gradient passes an image, in fit and craft together")
     axes.set_ylabel("test accuracy of the victim that learns most, %")
     figure.savefig(path, dpi=120, metadata={"Software": None})
 
@@ -208,8 +210,10 @@ Test accuracy in per cent of victims trained on the protected rows, on clean ima
 epoch (*final*), at the best epoch (*peak*), after the best one-to-one renaming of the classes
 (*renamed*), and for the first victim with three countermeasures. The best protection comes first:
 the one from which the victim that learns most learns least. Differences under about 3 points are
-noise between seeds. *Passes* are gradients per image while crafting. *Published* is another
-training, with other nets on more rows: it says what the method can do, not what to expect here.
+noise between seeds. *Passes* are gradients per image that its noise takes: in fit, where that
+makes noise, + while crafting; those that surrogates learn from are not among them. *Published* is
+another training, with other nets on more rows: it says what the method can do, not what to expect
+here.
 
 {measured}
 ## What each needs

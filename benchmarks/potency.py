@@ -301,7 +301,8 @@ def _figures(setting: Setting, variant: Variant, at_once: int) -> Results | None
             return None
         done = [trial for trial in trials if trial is not None]
         cost = json.loads(Craft(setting.place, of).result.read_text())
-        measured.append({"seed": of.seed, "key": of.key, **cost, "trials": done})
+        passes = {"fit_passes": of.method().fit_passes}
+        measured.append({"seed": of.seed, "key": of.key, **passes, **cost, "trials": done})
     published = None if variant.settings else PUBLISHED.get(variant.name)
     train = PixelSplit.load(setting.data / "train")
     within = f"{variant} within {variant.budget}"

@@ -70,7 +70,13 @@ class Claim:
 
     @property
     def passes(self) -> int:
-        return int(self.seeds[0]["passes"])
+        """Gradients per image that its noise takes, in fit and craft together."""
+        return int(self.seeds[0]["fit_passes"]) + int(self.seeds[0]["passes"])
+
+    @property
+    def written_passes(self) -> str:
+        """The same for people, as a sum where both have some."""
+        return in_fit_and_craft(*(int(self.seeds[0][of]) for of in ("fit_passes", "passes")))
 
     def cost(self, figure: str) -> float | None:
         """The mean over seeds of seconds or dB."""
@@ -165,6 +171,11 @@ def _machine(claim: Claim) -> str:
 def _machine_name(claim: Claim) -> str:
     there = claim.facts["measured_on"]
     return ", ".join(there["gpus"]) or "{cores} cores of {processor}".format_map(there)
+
+
+def in_fit_and_craft(fit: int, craft: int) -> str:
+    """Gradient passes for people, as a sum where fit has some."""
+    return f"{fit:,} + {craft:,}" if fit else f"{craft:,}"
 
 
 def percent(share: float | None) -> str:

@@ -160,6 +160,13 @@ class Method(ABC):
         return self.passes
 
     @property
+    def fit_passes(self) -> int:
+        """The same in fit, at most: gradients that the noise itself is made by, while those that
+        surrogates learn from, and adversaries whom they learn to resist, count for `fit_epochs`
+        alone, as these do besides."""
+        return 0
+
+    @property
     def fit_epochs(self) -> int:
         """Times that `fit` trains a surrogate on every row, or what takes as long as that."""
         return 0

@@ -107,6 +107,10 @@ class Mixture(Method):
         return sum(method.passes_of_new_rows for method in self._methods)
 
     @property
+    def fit_passes(self) -> int:
+        return sum(method.fit_passes for method in self._methods)
+
+    @property
     def fit_epochs(self) -> int:
         return sum(method.fit_epochs for method in self._methods)
 

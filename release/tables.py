@@ -35,7 +35,7 @@ def methods_table() -> tuple[Table, list[dict[str, Any]]]:
         table.add_row(
             row["name"],
             row["budget"],
-            f"{row['passes']['paper']:,} / {row['passes']['quick']:,}",
+            " / ".join(f"{row['fit_passes'][p] + row['passes'][p]:,}" for p in ("paper", "quick")),
             ", ".join(need for need, is_needed in needs.items() if is_needed),
             _NEW_ROWS[row["unseen"]] if row["scope"] == "sample" else "no",
             _venue(row["paper"]),
@@ -43,9 +43,10 @@ def methods_table() -> tuple[Table, list[dict[str, Any]]]:
     for column in table.columns:
         column.no_wrap = True
     table.caption = (
-        "passes: gradients per image in the presets paper / quick; net: one is trained first; new "
-        "rows: whether rows can be added that it was not fitted on. What each came to when it was "
-        "measured: docs/methods.md. Several are joined by +"
+        "passes: gradients per image that its noise takes, in fit and craft together, in the "
+        "presets paper / quick; net: one is trained first; new rows: whether rows can be added "
+        "that it was not fitted on. What each came to when it was measured: docs/methods.md. "
+        "Several are joined by +"
     )
     return table, rows
 
@@ -121,6 +122,7 @@ def _method_row(name: str, paper: Any, quick: Any) -> dict[str, Any]:
         "paper": paper.paper,
         "budget": str(quick.budget),
         "passes": {"paper": paper.passes, "quick": quick.passes},
+        "fit_passes": {"paper": paper.fit_passes, "quick": quick.fit_passes},
         "needs_labels": paper.needs_labels,
         "surrogates": {"paper": list(paper.surrogates), "quick": list(quick.surrogates)},
         "fit_epochs": {"paper": paper.fit_epochs, "quick": quick.fit_epochs},

@@ -126,11 +126,15 @@ class UnlearnableClusters(Method):
         return 1
 
     @property
+    def fit_passes(self) -> int:
+        """The generators' passes through the surrogate."""
+        return self.generator_epochs * (self.clusters if self.trained_on == "all" else 1)
+
+    @property
     def fit_epochs(self) -> int:
         """Two views of each image an epoch, and the generators' passes through the surrogate."""
-        seen = self.clusters if self.trained_on == "all" else 1
         trained = 0 if self.weights else 2 * self.surrogate_epochs
-        return trained + seen * self.generator_epochs
+        return trained + self.fit_passes
 
     @property
     def surrogates(self) -> tuple[str, ...]:

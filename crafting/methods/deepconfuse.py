@@ -153,6 +153,11 @@ class DeepConfuse(BilevelMethod):
         return self.rounds
 
     @property
+    def fit_passes(self) -> int:
+        """A step of the generator for each of the classifier."""
+        return self.rounds * self.inner_epochs
+
+    @property
     def fit_epochs(self) -> int:
         """Epochs of the classifier, and those that take as long as the generator's."""
         return round(self.rounds * self.inner_epochs * (1 + _UPDATE_COST))

@@ -115,10 +115,14 @@ class ErrorMinimising(BilevelMethod):
         return self.steps
 
     @property
+    def fit_passes(self) -> int:
+        return max(1, round(self.rounds * self.data_share * self.steps))
+
+    @property
     def fit_epochs(self) -> int:
         """Epochs that take as long as the steps on the noise in all rounds; the surrogate's own
         training is short beside them."""
-        return max(1, round(self.rounds * self.data_share * self.steps * PGD_STEP_COST))
+        return max(1, round(self.fit_passes * PGD_STEP_COST))
 
     def fit_key(self) -> dict[str, Any]:
         return {k: v for k, v in super().fit_key().items() if k != "onesided"}

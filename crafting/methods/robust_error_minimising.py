@@ -97,6 +97,11 @@ class RobustNoise(BilevelMethod):
         return self.steps * self.draws * len(self.surrogates)
 
     @property
+    def fit_passes(self) -> int:
+        """Each image's noise is made in each epoch of each surrogate."""
+        return self.epochs * len(self.surrogates) * self.passes
+
+    @property
     def fit_epochs(self) -> int:
         """Epochs of plain training that take as long: each image's noise is made in each epoch."""
         made = (self.passes + self.training_adversary_steps) * PGD_STEP_COST

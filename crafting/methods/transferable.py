@@ -117,11 +117,18 @@ class TransferableNoise(Method):
         return (self.surrogate,) if self.contrast > 0 else ()
 
     @property
-    def fit_epochs(self) -> int:
-        """Two views of each image an epoch, and as many of one batch at each step of the noise."""
+    def fit_passes(self) -> int:
+        """Two views of one batch at each step of the noise."""
         if self.contrast == 0:
             return 0
-        return round(2 * self.surrogate_epochs * (1 + self.steps / self.every))
+        return round(2 * self.surrogate_epochs * self.steps / self.every)
+
+    @property
+    def fit_epochs(self) -> int:
+        """Two views of each image an epoch, and those that the noise learns from."""
+        if self.contrast == 0:
+            return 0
+        return 2 * self.surrogate_epochs + self.fit_passes
 
     def fit(self, data: Split, ctx: Context) -> State:
         """The prototypes (K,m,3,S,S) at net size, within the budget and equal on every rank.

@@ -123,11 +123,12 @@ def _row(made: Made, fit_seconds: float) -> dict[str, Any]:
     assert visibility is not None, "whoever compares has the clean images"
     assert verdict is not None, "whoever compares has clean twins"
     released = sum(len(record.rows) for record in made.records)
+    method = plan.configured()
     seconds = sum(record.seconds for record in made.records)
     return {
         "method": plan.method,
         "budget": plan.budget,
-        "passes": plan.configured().passes,
+        "passes": method.fit_passes + method.passes,
         "craft_seconds_per_1000": 1000 * seconds / max(1, released),
         "fit_seconds": fit_seconds,
         "psnr": visibility.psnr,

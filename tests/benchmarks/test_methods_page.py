@@ -83,6 +83,17 @@ def test_what_cannot_be_compared_stands_apart() -> None:
     assert "50,000 rows of cifar10" in page(claims)
 
 
+def test_passes_are_those_of_fit_and_craft() -> None:
+    both, alone = claim("em", (0.2, 0.2)), claim("tap", (0.3, 0.3))
+    for seed in both.seeds:
+        seed |= {"fit_passes": 1200, "passes": 7}
+    assert (both.passes, alone.passes) == (1207, 15)
+    lines = page([both, alone]).splitlines()
+    cells = [next(line for line in lines if line.startswith(f"| `{n}` |")) for n in ("em", "tap")]
+    assert " | 1,200 + 7 | " in cells[0]
+    assert " | 15 | " in cells[1]
+
+
 def test_the_picture_is_drawn(tmp_path: Path) -> None:
     draw([claim("tap", (0.2, 0.2)), claim("random-noise", (0.6, 0.6))], tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")

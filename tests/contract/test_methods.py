@@ -35,6 +35,7 @@ SCALED_DOWN: dict[str, Any] = {
     "robust_steps": 1,
     "rounds": 2,
     "round_steps": 2,
+    "stop_error": 0.0,
     "epochs": 2,
     "inner_epochs": 1,
     "draws": 1,
@@ -184,6 +185,28 @@ def test_passes_are_counted_as_they_happen(
     seen.clear()
     method.crafter(_state(name), _context())(next(SPLIT.batches(ROWS)))
     assert sum(seen) == method.passes_of_new_rows * ROWS
+
+
+@every_method
+def test_passes_of_fit_are_counted_as_they_happen(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[int] = []
+    features = Net.features
+
+    def counted(net: Net, x: Tensor) -> Tensor:
+        seen.extend([len(x)] * x.requires_grad)
+        return features(net, x)
+
+    monkeypatch.setattr(Net, "features", counted)
+    method = _tiny(name)
+    method.fit(SPLIT, _context(scratch=tmp_path))
+    # Adversaries whom surrogates learn to resist look for gradients of images, too.
+    robust = (("surrogate_epochs", "robust_steps"), ("epochs", "training_adversary_steps"))
+    resisted = sum(
+        method.options().get(epochs, 0) * method.options().get(steps, 0) for epochs, steps in robust
+    )
+    assert sum(seen) == (method.fit_passes + resisted) * ROWS
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5])

@@ -136,6 +136,7 @@ def test_what_parts_cost_adds_up_and_both_are_cited() -> None:
     steps = registration("em").quick.passes_of_new_rows
     assert registration("em+sep").quick.passes == sep.passes
     assert registration("em+sep").quick.passes_of_new_rows == sep.passes + steps
+    assert registration("em+rem").quick.fit_passes == 120 + 120
     assert both.fit_epochs == tap.fit_epochs + sep.fit_epochs
     assert both.surrogates == tap.surrogates
     assert both.target_shift == "y + 1 mod K, then y + K/2 mod K"

@@ -25,6 +25,8 @@ def test_methods_are_listed_with_their_options(run: Run) -> None:
     shown = run("methods").stdout
     assert re.search(r"sep-fa-vr +linf:8 +870 / 90 +labels, net +yes +ICLR 2023", shown)
     assert re.search(r"alignment +linf:8 +[\d,]+ / \d+ +labels, net +no +", shown)
+    assert (listed["em"]["passes"]["paper"], listed["em"]["fit_passes"]["paper"]) == (0, 1000)
+    assert re.search(r"em +linf:8 +1,000 / 120 +labels, net +roughly +", shown)
     assert re.search(r"random-noise +linf:8 +0 / 0 +yes +arXiv 2021", shown)
     assert "inner_steps" in run("methods", "sep-fa-vr").stdout
     assert "sep-fa-vr" in run("methods", "sep-fa-rv").stderr
