@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -167,6 +168,17 @@ def test_a_generators_loss_is_the_papers_and_sees_its_own_cluster_alone(
     seen.clear()
     _uc(generator_epochs=1, trained_on="all").fit(split, ctx)
     assert [count for count, _, _ in seen] == [48, 48, 48]
+
+
+def test_images_are_measured_from_their_centre_and_not_it_from_them() -> None:
+    """Divergence is not the same both ways."""
+    seen = torch.tensor([[0.0, 1.0, 5.0], [2.0, 2.0, 0.0]])
+    net = SimpleNamespace(features=lambda x: seen)
+    centre = torch.tensor([3.0, 0.0, 1.0])
+    loss = clusters._Pull(net, centre)(torch.zeros(2, 3, 2, 2), torch.zeros(1, 3, 2, 2))  # type: ignore[arg-type]
+    wanted = centre.softmax(0)
+    apart = wanted * (wanted.log() - seen.softmax(1).log())
+    assert loss.item() == pytest.approx(apart.sum(1).mean().item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (3, 37, 21), (1, 50, 50), (1, 9, 9)])
