@@ -103,13 +103,17 @@ STUDIES: Mapping[str, Study] = {
         "half of what they learn from clean rows. `pull=class` is the loss of `sep-mi`; "
         "`second_surrogate`: checkpoints of another net take "
         "turns with the first's; `targets`: the images of a class are pulled towards so many "
-        "classes, each image to one of them.",
+        "classes, each image to one of them; `+ops`: one pixel of all images of a class is set to "
+        "one colour besides.",
         {
             "quick": [
                 _row("sep-fa-mi"),
                 _row("sep-fa-mi", normalise="false"),
                 _row("sep-mi"),
                 _row("sep-both-mi"),
+                _row("sep-both-mi", steps=15, step_levels=2.0),
+                _row("sep-fa-mi+ops"),
+                _row("sep-both-mi+ops"),
             ],
             "paper": [],
         },

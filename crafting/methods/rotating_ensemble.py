@@ -114,5 +114,5 @@ register(
 register(
     "sep-both-mi",
     paper=RotatingBoth(steps=60),
-    quick=RotatingBoth(steps=15, **STEPS_OF_QUICK),
+    quick=RotatingBoth(steps=10, **STEPS_OF_QUICK | {"step_levels": 3.0}),
 )
