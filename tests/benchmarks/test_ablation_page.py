@@ -38,7 +38,7 @@ def test_equal_passes_are_nearly_equal() -> None:
     rows = STUDIES["passes"].rows["quick"]
     passes = [potency.variant(r.method, options, *r.settings).method("quick").passes for r in rows]
     others = [n for n in passes if not 80 <= n <= 90]
-    assert others == [15, 15, 15, 0]  # as they are, and random-noise
+    assert others == [15, 15, 10, 0]  # as they are, and random-noise
 
 
 def test_a_study_shows_its_rows_in_its_own_order() -> None:

@@ -108,7 +108,7 @@ def test_variance_reduction_is_algorithm_1(
 def test_rotation_with_momentum_is_what_it_says(
     name: str, checkpoints: int, asked: str, split: PixelSplit, ctx: Context, batch: Batch
 ) -> None:
-    method = _method(name, steps=7, checkpoints=checkpoints)
+    method = _method(name, steps=7, step_levels=2.0, checkpoints=checkpoints)
     state = method.fit(split, ctx)
     target = (batch.labels() + 1) % 3
     nets, x, v = _nets(state), batch.x, torch.zeros_like(batch.x)
