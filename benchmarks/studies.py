@@ -103,8 +103,9 @@ STUDIES: Mapping[str, Study] = {
         "half of what they learn from clean rows. `pull=class` is the loss of `sep-mi`; "
         "`second_surrogate`: checkpoints of another net take "
         "turns with the first's; `targets`: the images of a class are pulled towards so many "
-        "classes, each image to one of them; `+ops`: one pixel of all images of a class is set to "
-        "one colour besides.",
+        "classes, each image to one of them; `moved`: every gradient is taken after a fresh shift "
+        "and mirroring of each image; `+ops`: one pixel of all images of a class is set to one "
+        "colour besides.",
         {
             "quick": [
                 _row("sep-fa-mi"),
@@ -123,6 +124,7 @@ STUDIES: Mapping[str, Study] = {
             _row("sep-fa-mi", second_surrogate="resnet18-w16"),
             _row("sep-fa-mi", pull="class", targets=2),
             _row("sep-fa-mi", pull="class", second_surrogate="resnet18-w16"),
+            _row("sep-both-mi", steps=15, step_levels=2.0, moved="all"),
         ],
     ),
 }

@@ -27,7 +27,7 @@ noise for a class, which whoever looks for it can find):
 Features that are pulled towards another class's leave the classes apart, which renaming undoes; of
 `sep-both-mi+ops`, whose rows have one more pixel changed, victims learn 17.3 / 20.3 % even so (one
 seed). What else was tried is in docs/ablation.md: the checkpoints of two nets, several target
-classes for one, and gradients that count by their size.
+classes for one, gradients that count by their size, and images that are moved before each.
 """
 
 from __future__ import annotations
