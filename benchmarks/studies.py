@@ -99,13 +99,14 @@ STUDIES: Mapping[str, Study] = {
     ),
     "ours": Study(
         "What was tried for sep-fa-mi",
-        "Wanted is that victims learn little even after the best renaming of the classes: at most "
-        "half of what they learn from clean rows. `pull=class` is the loss of `sep-mi`; "
+        "Wanted is that victims learn little even after the best renaming of the classes, or where "
+        "their last layer is fitted anew on clean rows: at most half of what clean twins come to. "
+        "`pull=class` is the loss of `sep-mi`; "
         "`second_surrogate`: checkpoints of another net take "
         "turns with the first's; `targets`: the images of a class are pulled towards so many "
         "classes, each image to one of them; `moved`: every gradient is taken after a fresh shift "
         "and mirroring of each image; `+ops`: one pixel of all images of a class is set to one "
-        "colour besides.",
+        "colour besides; `+ops-m`: three.",
         {
             "quick": [
                 _row("sep-fa-mi"),
@@ -115,6 +116,7 @@ STUDIES: Mapping[str, Study] = {
                 _row("sep-both-mi", steps=15, step_levels=2.0),
                 _row("sep-fa-mi+ops"),
                 _row("sep-both-mi+ops"),
+                _row("sep-both-mi+ops-m"),
             ],
             "paper": [],
         },

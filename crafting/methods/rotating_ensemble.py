@@ -25,8 +25,8 @@ noise for a class, which whoever looks for it can find):
     sep-fa-vr        90     9.4 / 21.5   33.7 / 42.1   41.4 / 33.2
 
 Features that are pulled towards another class's leave the classes apart, which renaming undoes; of
-`sep-both-mi+ops`, whose rows have one more pixel changed, victims learn 17.3 / 20.3 % even so (one
-seed). What else was tried is in docs/ablation.md: the checkpoints of two nets, several target
+`sep-both-mi+ops-m`, whose rows have three pixels changed besides, victims learn 17.3 / 17.3 % even
+so (one seed). What else was tried is in docs/ablation.md: the checkpoints of two nets, several target
 classes for one, gradients that count by their size, and images that are moved before each.
 """
 
