@@ -26,8 +26,8 @@ noise for a class, which whoever looks for it can find):
 
 Features that are pulled towards another class's leave the classes apart, which renaming undoes; of
 `sep-both-mi+ops-m`, whose rows have three pixels changed besides, victims learn 17.3 / 17.3 % even
-so (one seed). What else was tried is in docs/ablation.md: the checkpoints of two nets, several target
-classes for one, gradients that count by their size, and images that are moved before each.
+so (one seed). What else was tried is in docs/ablation.md: the checkpoints of two nets, several
+target classes for one, gradients that count by their size, and images that are moved before each.
 """
 
 from __future__ import annotations
