@@ -85,7 +85,7 @@ class L2(Budget):
         return f"l2:{self.radius:g}"
 
     def nearest(self, delta: Tensor) -> Tensor:
-        # 1 % below the radius: rounding to 8 bit lengthens a difference slightly (methods.md A13b).
+        # 1 % below the radius: rounding to 8 bit lengthens a difference slightly.
         scale = (0.99 * self.radius / _norms(delta).clamp_min(1e-12)).clamp_max(1)
         return delta * _each(scale)
 

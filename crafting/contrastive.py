@@ -32,7 +32,7 @@ _RGB = torch.linalg.inv(_YIQ)
 
 
 def contrastive_recipe(epochs: int, batch_size: int = BATCH) -> Recipe:
-    """Adam at a constant rate of 0.001, as SimCLR is trained on CIFAR by those who build on it."""
+    """AdamW at a constant rate of 0.001, as SimCLR is trained on CIFAR by those who build on it."""
     return Recipe(
         epochs,
         batch_size,

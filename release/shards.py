@@ -60,8 +60,8 @@ def cut(num_rows: int, rows_per_shard: int, release: str = FIRST_RELEASE) -> lis
 
 
 def default_rows_per_shard(num_rows: int, bytes_per_row: int) -> int:
-    """Rows that make at least 16 shards (to share out and to resume at) of at most about 256 MiB,
-    as a multiple of 64 where that allows as many."""
+    """Rows, a multiple of 64, that make about 16 shards (to share out and to resume at) of about
+    256 MiB or less each; fewer shards of few rows, larger ones of rows above 4 MiB."""
     rows = min(-(-num_rows // _FEWEST), max(1, _LARGEST // max(1, bytes_per_row)))
     return -(-rows // _MULTIPLE) * _MULTIPLE
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Asked:
     """What the ranks are to do, as the parent writes it down once: a rank that looked for itself
-    could miss what another finishes. No training is begun that would end after `deadline`, in
-    seconds since 1970."""
+    could miss what another finishes. But for each rank's first, no training is begun that is
+    expected to end after `deadline`, in seconds since 1970, and no analysis after it."""
 
     trials: Sequence[TrialSpec]
     analyses: Sequence[str] = ()
