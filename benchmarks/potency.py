@@ -50,11 +50,12 @@ from benchmarks.potency_work import (
     device,
     net_size,
     protocol,
+    usual_budget,
 )
 from benchmarks.published import PUBLISHED
 from crafting.batch import PixelSplit
-from crafting.budget import Budget, Linf, parse
-from crafting.registry import Preset, lookup, methods, registration
+from crafting.budget import parse
+from crafting.registry import Preset, lookup, methods
 from evaluation.countermeasures import parse as parse_countermeasure
 from evaluation.trial import TrialSpec
 from evaluation.victims import VICTIMS, default_victims
@@ -211,18 +212,14 @@ def setting_of(text: str) -> tuple[str, str]:
 
 def variant(name: str, options: argparse.Namespace, *settings: tuple[str, str]) -> Variant:
     """ValueError where there is no such method, or it cannot do what is asked of it."""
-    own = registration(name).preset(options.scale).budget
-    budget = str(parse(options.budget) if options.budget else _usual(own))
+    usual = usual_budget(name, options.scale)
+    budget = str(parse(options.budget)) if options.budget else usual
     found = Variant(name, budget, settings)
     return replace(found, budget=str(found.method(options.scale).budget))
 
 
 def _is_known(mixture: str) -> bool:
     return all(name in methods() for name in mixture.split("+"))
-
-
-def _usual(own: Budget) -> Budget:
-    return Linf(8) if isinstance(own, Linf) else own
 
 
 def _run(

@@ -10,8 +10,9 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from benchmarks.potency_work import protocol
+from benchmarks.potency_work import protocol, usual_budget
 from benchmarks.record import RESULTS
+from crafting.registry import Preset
 
 FOLDER = RESULTS / "potency"
 
@@ -42,8 +43,16 @@ class Claim:
         return str(self.facts["budget"])
 
     @property
-    def scale(self) -> str:
-        return str(self.facts["scale"])
+    def within(self) -> str:
+        """The budget in words, where it is not the one that the method is usually measured within;
+        else nothing."""
+        is_usual = self.budget == usual_budget(self.name, self.scale)
+        return "" if is_usual else f" within {self.budget}"
+
+    @property
+    def scale(self) -> Preset:
+        scale: Preset = self.facts["scale"]
+        return scale
 
     @property
     def dataset(self) -> str:
@@ -129,7 +138,7 @@ def together(claims: Iterable[Claim]) -> list[list[Claim]]:
     for claim in claims:
         victims = zip(claim.victims(), claim.epochs(), strict=True)
         earlier = None if claim.is_current else claim.facts.get("protocol", 0)
-        way = earlier, _machine_name(claim)
+        way = earlier, _machine_name(claim), claim.within
         groups[claim.scale, claim.dataset, claim.rows, *way, *victims].append(claim)
     ordered = [sorted(group, key=lambda claim: claim.learnt) for group in groups.values()]
     return sorted(ordered, key=lambda group: -len(group))
@@ -142,7 +151,7 @@ def circumstances(group: Sequence[Claim]) -> str:
     of = "one seed" if seeds == 1 else f"means of up to {seeds} seeds, with their range"
     earlier = "" if most.is_current else _EARLIER
     return (
-        f"`{most.scale}` preset, {most.rows:,} rows of {most.dataset}, victims "
+        f"`{most.scale}` preset{most.within}, {most.rows:,} rows of {most.dataset}, victims "
         f"{' / '.join(most.victims())}, which learn {by_victim(most, 'clean')} % from the clean "
         f"rows; {of}, on {' and '.join(sorted({_machine(claim) for claim in group}))}.{earlier}\n\n"
     )

@@ -22,9 +22,9 @@ import torch
 from benchmarks import record
 from benchmarks.image_arrays import save_split
 from crafting.batch import PixelSplit
-from crafting.budget import parse
+from crafting.budget import Linf, parse
 from crafting.method import Context, Crafter, Method
-from crafting.registry import Preset, configure
+from crafting.registry import Preset, configure, registration
 from crafting.runner import protect
 from crafting.snapshot import InFile, Snapshot, whole
 from evaluation.trial import Outcome, TrialSpec
@@ -49,6 +49,13 @@ CHANGED = dict.fromkeys(("em-class", "ensemble", "min-max-min", "rem", "sem"), 3
 def protocol(method: str) -> int:
     """The number by which work on this method, or mixture, is known."""
     return max(CHANGED.get(part, PROTOCOL) for part in method.split("+"))
+
+
+def usual_budget(method: str, scale: Preset) -> str:
+    """What the method is measured within unless another budget is named: linf:8 where its own
+    bounds every pixel, else its own. ValueError where there is no such method."""
+    own = registration(method).preset(scale).budget
+    return str(Linf(8) if isinstance(own, Linf) else own)
 
 
 class OutOfTime(Exception):

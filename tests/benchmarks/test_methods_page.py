@@ -83,6 +83,21 @@ def test_what_cannot_be_compared_stands_apart() -> None:
     assert "50,000 rows of cifar10" in page(claims)
 
 
+def test_other_budgets_than_the_usual_stand_apart() -> None:
+    claims = [
+        claim("tap", (0.2, 0.2)),
+        claim("ar", (0.2, 0.2), budget="l2:1"),
+        claim("tap", (0.3, 0.3), budget="linf:2"),
+    ]
+    assert [[c.budget for c in group] for group in together(claims)] == [
+        ["linf:8", "l2:1"],
+        ["linf:2"],
+    ]
+    text = page(claims)
+    assert "`quick` preset, 5,000 rows" in text
+    assert "`quick` preset within linf:2, 5,000 rows" in text
+
+
 def test_passes_are_those_of_fit_and_craft() -> None:
     both, alone = claim("em", (0.2, 0.2)), claim("tap", (0.3, 0.3))
     for seed in both.seeds:
