@@ -51,9 +51,14 @@ def _maps(found: dict[str, Any] | None) -> str:
     lines = []
     for each in found["maps"]:
         towards = {int(y): to for y, to in each["towards"].items()}
-        itself = {y: y for y in towards}
-        for pairs, what in ((itself, "themselves"), (towards, "what they were pulled towards")):
-            shares = [taken_for(each[data], pairs) for data in ("clean", "protected")]
+        stayed = [y for y in range(len(each["clean"])) if y not in towards]
+        asked: dict[str, dict[int, Sequence[int]]] = {
+            "themselves": {y: [y] for y in towards},
+            "what they were pulled towards": {y: [to] for y, to in towards.items()},
+            "any class that stayed clean": dict.fromkeys(towards, stayed),
+        }
+        for what, wanted in asked.items():
+            shares = [taken_for(each[data], wanted) for data in ("clean", "protected")]
             lines.append([_written(towards), what, *map(percent, shares)])
     about = (
         "`{preset}` preset, `{method}` within {budget}, {rows:,} rows of {source}, {victim}.\n\n"
@@ -68,10 +73,10 @@ def _written(towards: Mapping[int, int]) -> str:
     return f"{ends[0]} towards {ends[1] if len(targets) > 1 else targets[0]}"
 
 
-def taken_for(confusion: Sequence[Sequence[int]], pairs: Mapping[int, int]) -> float:
-    """The share of the test rows of these classes that are taken for the class beside each."""
-    named = sum(confusion[y][to] for y, to in pairs.items())
-    return named / sum(sum(confusion[y]) for y in pairs)
+def taken_for(confusion: Sequence[Sequence[int]], wanted: Mapping[int, Sequence[int]]) -> float:
+    """The share of the test rows of these classes that are taken for one of those beside each."""
+    named = sum(confusion[y][to] for y, targets in wanted.items() for to in targets)
+    return named / sum(sum(confusion[y]) for y in wanted)
 
 
 def _tables(study: Study, claims: Sequence[Claim]) -> str:
@@ -144,7 +149,8 @@ benchmarks.ablation_page`; `python -m benchmarks.ablation SOURCE --workdir WORKD
 
 Self-Ensemble Protection, Figures 2b and 2c: only some classes are protected, pulled towards chosen
 ones; the others stay clean. Of the clean test images of the protected classes, which share a victim
-takes for what. Measured by `python -m benchmarks.class_maps SOURCE`.
+takes for what; the whole matrices are in benchmarks/results/class_maps.json. Measured by `python -m
+benchmarks.class_maps SOURCE`.
 
 {maps}"""
 

@@ -99,7 +99,7 @@ def test_the_shares_of_classes_that_are_taken_for_others() -> None:
     halves, one = maps(4)
     assert (halves, one) == ({2: 0, 3: 1}, {1: 0, 2: 0, 3: 0})
     clean = [[10, 0, 0, 0], [0, 10, 0, 0], [0, 0, 10, 0], [0, 0, 0, 10]]
-    protected = [[10, 0, 0, 0], [0, 10, 0, 0], [9, 0, 1, 0], [0, 5, 0, 5]]
+    protected = [[10, 0, 0, 0], [0, 10, 0, 0], [7, 2, 1, 0], [0, 5, 0, 5]]
     shape = {"source": "x", "rows": 5000, "method": "sep", "budget": "linf:8", "preset": "quick"}
     told = [
         {"towards": {str(y): to for y, to in each.items()}, "clean": clean, "protected": protected}
@@ -107,5 +107,6 @@ def test_the_shares_of_classes_that_are_taken_for_others() -> None:
     ]
     text = page([], shape | {"victim": "vgg-w16", "maps": told})
     assert "| 2 to 3 towards 0 to 1 | themselves | 100.0 | 30.0 |" in text
-    assert "| 2 to 3 towards 0 to 1 | what they were pulled towards | 0.0 | 70.0 |" in text
-    assert "| 1 to 3 towards 0 | what they were pulled towards | 0.0 | 30.0 |" in text
+    assert "| 2 to 3 towards 0 to 1 | what they were pulled towards | 0.0 | 60.0 |" in text
+    assert "| 2 to 3 towards 0 to 1 | any class that stayed clean | 0.0 | 70.0 |" in text
+    assert "| 1 to 3 towards 0 | what they were pulled towards | 0.0 | 23.3 |" in text
