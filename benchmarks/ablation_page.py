@@ -80,13 +80,16 @@ def taken_for(confusion: Sequence[Sequence[int]], wanted: Mapping[int, Sequence[
 
 
 def _tables(study: Study, claims: Sequence[Claim]) -> str:
-    """One for each set of rows and each group of victims, in the order of the study's rows."""
+    """One for each set of rows and each group of victims, in the order of the study's rows; none
+    within another budget of a method that stands there with nobody."""
     tables, missing = [], []
     for scale in get_args(Preset):
         rows = [*study.rows[scale], *study.gone]
         order = {(row.method, row.settings): at for at, row in enumerate(rows)}
         found = [c for c in claims if c.scale == scale and c.written in order]
         for group in together(found):
+            if len(group) == 1 and group[0].within:
+                continue
             inside = sorted(group, key=lambda claim: order[claim.written])
             lines = [_line(claim, gone=Row(*claim.written) in study.gone) for claim in inside]
             tables.append(circumstances(group) + markdown(_HEADER, lines))

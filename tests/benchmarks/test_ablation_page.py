@@ -95,6 +95,14 @@ def test_rows_without_figures_of_today_are_named() -> None:
     assert "`sep-fa-mi`" not in told.split(", ")
 
 
+def test_another_budget_has_a_table_where_methods_are_compared_within_it() -> None:
+    usual, other = (claim("sep-fa-mi", (0.1, 0.1), **of) for of in ({}, {"budget": "linf:2"}))
+    beside = claim("sep-fa-vr", (0.2, 0.2), budget="linf:2")
+    assert "within linf:2" not in page([usual, other], None)
+    told = page([usual, other, beside], None)
+    assert told.count("`quick` preset within linf:2") == 1  # of the study that has both
+
+
 def test_the_shares_of_classes_that_are_taken_for_others() -> None:
     halves, one = maps(4)
     assert (halves, one) == ({2: 0, 3: 1}, {1: 0, 2: 0, 3: 0})
