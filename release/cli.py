@@ -10,6 +10,8 @@ import typer
 from release import __version__
 from release.commands import making, verifying, viewing
 from release.commands.base import app
+from release.ending import end_at_once
+from release.launch import is_joined
 
 __all__ = ["app", "main", "making", "verifying", "viewing"]
 
@@ -34,4 +36,13 @@ def main() -> None:
     """The console script."""
     # An image too large to decode is quarantined with its reason; Pillow would say so once more.
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
-    app()
+    if not is_joined():
+        app()
+        return
+    code = 1
+    end_at_once(lambda: code)
+    try:
+        app()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+        raise

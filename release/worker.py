@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from release.ending import end_at_once
 from release.errors import KINDS, ReleaseError
 from release.plan import ReleasePlan
 from release.verification.plan import VerificationPlan
@@ -90,9 +91,12 @@ def main(order: Order) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     logging.getLogger("torch.distributed").setLevel(logging.ERROR)
+    code = 1
+    end_at_once(lambda: code)
     rank = join(order)
     run_stage(order.stage, rank)
     rank.accelerator.end_training()
+    code = 0
 
 
 def run_stage(stage: str, rank: Rank) -> None:
