@@ -62,7 +62,7 @@ class BilevelMethod(Method):
     """A method whose fit plays rounds; subclasses say what happens in one.
 
     surrogate: a net's name; batch_size, lr: of its training. ValueError for a net that does not
-    exist, and a rate that is not above 0.
+    exist, a rate that is not above 0, and batches of one image.
     """
 
     surrogate: str = "resnet18"
@@ -76,6 +76,8 @@ class BilevelMethod(Method):
         for name in self.surrogates:
             lookup("net", name, ARCHITECTURES)
         self.demand_above_zero("lr")
+        if self.batch_size < 2:
+            raise ValueError("a net learns from at least 2 images at a time: set batch_size=128")
 
     @property
     def surrogates(self) -> tuple[str, ...]:

@@ -116,7 +116,8 @@ def demand_options(options: ReleaseOptions) -> None:
     """InputError where what is said for later releases cannot be, though this may be the first."""
     from crafting.registry import registration
 
-    choices.share("--fit-share", options.fit_share)
+    if choices.share("--fit-share", options.fit_share) == 0:
+        raise InputError("--fit-share is above 0: a fit needs rows, such as 1%")
     choices.settings(options.incremental_set, "--incremental-set")
     try:
         registration(options.incremental_method or DEFAULT_INCREMENTAL)

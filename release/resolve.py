@@ -27,6 +27,9 @@ from release.terminal import Terminal
 from release.unused import of_settings, without_effect
 from release.workdir import Workdir, default_workdir
 
+_LARGEST_BATCH = 64 << 20
+"""Bytes of the images that are crafted together, as float32."""
+
 if TYPE_CHECKING:
     from crafting.method import Method
 
@@ -150,7 +153,8 @@ def _plan(found: _Found, step: Increment | None) -> ReleasePlan:
     demand.encodable(rows, encoding)
     shape = rows.one_shape()
     demand.one_size(shape, found.method, str(options.method))
-    net_size = options.net_size or min(224, rows.common_short_side())
+    net_size = options.net_size or max(8, min(224, rows.common_short_side()))
+    fit_rows = _fit_rows(found, net_size)
     preset = choices.preset(options.preset)
     return ReleasePlan(
         **_place_in_chain(found, step),  # type: ignore[arg-type]
@@ -175,14 +179,14 @@ def _plan(found: _Found, step: Increment | None) -> ReleasePlan:
         protect_classes=_protected_classes(options, source),
         protect_share=options.protect_share,
         net_size=net_size,
-        fit_rows=_fit_rows(found, net_size),
-        fit_share=1.0 if step is None else choices.share("--fit-share", options.fit_share),
+        fit_rows=fit_rows,
+        fit_share=1.0 if step is None else min(1.0, fit_rows / len(found.whole.rows())),
         seed=found.existing.seed.digits,
         typed_seed=found.existing.seed.typed or found.existing.chain.typed_seed,
         formats=choices.formats(options.format or "parquet"),
         encoding=encoding,
         rows_per_shard=options.rows_per_shard or _rows_per_shard(rows),
-        batch_size=_batch_size(net_size),
+        batch_size=_batch_size(net_size, rows.largest()),
         license=options.license or source.license,
         show_rows=_show_rows(options.show_rows, rows, found.existing.chain.next_row),
         verify=options.verify,
@@ -353,12 +357,12 @@ def _rows_per_shard(rows: Survey) -> int:
     return default_rows_per_shard(len(rows), rows.bytes_per_row())
 
 
-def _batch_size(net_size: int) -> int:
+def _batch_size(net_size: int, largest: int) -> int:
     """Images crafted together: on CPU more than 128 are slower, since each batch then asks the
-    system for fresh memory; a GPU wants to be filled."""
-    if machine.device() == "cpu":
-        return 64
-    return max(16, 512 * 32 * 32 // (net_size * net_size))
+    system for fresh memory; a GPU wants to be filled. Crafting takes about ten times the memory of
+    a batch in float32, whose images have up to `largest` values each."""
+    wanted = 64 if machine.device() == "cpu" else 512 * 32 * 32 // (net_size * net_size)
+    return max(4, min(max(16, wanted), _LARGEST_BATCH // (4 * largest)))
 
 
 def _show_rows(text: str | None, rows: Survey, first_row: int) -> list[int]:

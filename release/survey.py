@@ -52,9 +52,16 @@ class Survey:
         return np.flatnonzero(self.good)
 
     def common_short_side(self) -> int:
-        """The short side in pixels that most rows have; the smallest such where several do."""
-        sides, counts = np.unique(self._good_sizes()[:, 1:].min(axis=1), return_counts=True)
-        return int(sides[counts.argmax()])
+        """The short side in pixels that most rows have; the one nearest to the median, and the
+        smaller of two, where several do."""
+        short = self._good_sizes()[:, 1:].min(axis=1).astype(np.int64)
+        sides, counts = np.unique(short, return_counts=True)
+        most = sides[counts == counts.max()]
+        return int(most[np.abs(most - np.median(short)).argmin()])
+
+    def largest(self) -> int:
+        """How many values the largest image has, all channels together."""
+        return int(self._good_sizes().astype(np.int64).prod(axis=1).max())
 
     def one_shape(self) -> tuple[int, int, int] | None:
         """(C,H,W) of every row, or None where rows differ."""

@@ -74,8 +74,8 @@ class TransferableNoise(Method):
 
     surrogate: a net's name; surrogate_epochs, batch_size, temperature: of its training by contrast;
     prototypes: noises of each class; spread: whether a gradient makes these more alike (learnt).
-    ValueError for a net that does not exist, weights below 0 or both 0, a temperature of 0, and
-    steps without length.
+    ValueError for a net that does not exist, weights below 0 or both 0, a temperature of 0,
+    steps without length, and batches of one image for a net to learn from.
     """
 
     surrogate: str = "resnet18"
@@ -111,6 +111,8 @@ class TransferableNoise(Method):
                 "separability=0.1"
             )
         self.demand_above_zero("temperature", "step_levels")
+        if self.contrast > 0 and self.batch_size < 2:
+            raise ValueError("a net learns from at least 2 images at a time: set batch_size=512")
 
     @property
     def surrogates(self) -> tuple[str, ...]:
@@ -156,7 +158,8 @@ class TransferableNoise(Method):
     def _contrasted(self, data: Split, learning: _Learning, ctx: Context) -> None:
         seeds, total = ctx.shared("tue-net").integers(2**31, size=2), self.epochs_for(ctx)
         net = build(self.surrogate, 1, ctx.net_size, int(seeds[0]))
-        steps = total * -(-len(data) // self.batch_size)
+        whole, rest = divmod(len(data), self.batch_size)
+        steps = total * (whole + (rest // ctx.world > 1))  # no rank learns from one image alone
         if steps < self.every:
             raise ValueError(
                 f"the net takes {steps} steps on {len(data)} rows, and the noise would stay as it "

@@ -23,7 +23,7 @@ def resize(x: Tensor, height: int, width: int | None = None) -> Tensor:
     return rows @ x.float() @ columns.T
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=32)  # of large images each takes megabytes
 @torch.inference_mode(False)  # what is kept of a prediction may serve a gradient later
 def _weights(length: int, size: int, device: torch.device) -> Tensor:
     """(size, length): the triangle filter that makes `size` outputs from `length` inputs."""

@@ -106,6 +106,12 @@ def test_the_surrogate_and_its_optimiser_go_on(split: PixelSplit, kept: Context)
         assert torch.equal(each["momentum_buffer"], taken[place]["momentum_buffer"])
 
 
+@pytest.mark.parametrize("name", ["em", "rem", "deepconfuse"])
+def test_one_image_is_no_batch(name: str) -> None:
+    with pytest.raises(ValueError, match="at least 2 images at a time: set batch_size"):
+        tiny(name, batch_size=1)
+
+
 @pytest.mark.parametrize("name", ["em", "rem", "sem", "min-max-min", "deepconfuse"])
 def test_a_share_of_the_rows_is_learnt_from_in_as_many_steps(
     name: str, split: PixelSplit, ctx: Context, monkeypatch: pytest.MonkeyPatch

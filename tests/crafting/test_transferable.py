@@ -263,6 +263,9 @@ def test_noise_whose_turn_never_comes_is_refused(split: PixelSplit, ctx: Context
     assert not torch.equal(method.fit(split, ctx)["prototypes/noise"], _Learning(method, ctx).noise)
     with pytest.raises(ValueError, match=r"takes 9 steps on 48 rows.*set every=1"):
         replace(method, every=10).fit(split, ctx)
+    # Of 9 rows the last is alone in its batch, and no step is taken on it.
+    with pytest.raises(ValueError, match="takes 3 steps on 9 rows"):
+        replace(method, batch_size=8, every=4).fit(split.take(range(9)), ctx)
 
 
 def test_without_contrast_no_net_is_trained(
@@ -281,6 +284,7 @@ def test_without_contrast_no_net_is_trained(
         ({"contrast": 0.0, "separability": 0.0}, "not both 0"),
         ({"temperature": 0.0}, "temperature"),
         ({"surrogate": "resnet19"}, "did you mean"),
+        ({"batch_size": 1}, "at least 2 images"),
     ],
 )
 def test_what_cannot_be_is_refused(changes: dict[str, Any], message: str) -> None:

@@ -104,6 +104,7 @@ def test_a_source_that_is_its_own_target(source: str, refused: Any) -> None:
         (("--state", TARGET), "readers would get it"),
         (("--incremental-set", "steps"), "NAME=VALUE"),
         (("--fit-share", "some"), "share such as 1%"),
+        (("--fit-share", "0%"), "is above 0"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )

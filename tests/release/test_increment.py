@@ -306,6 +306,12 @@ def plan_of(workdir: Path) -> dict[str, Any]:
     return plan
 
 
+def test_steps_follow_the_share_that_fit_was_given(grown: Grown) -> None:
+    """Fit has at least two rows of each class, whatever share is asked for, and steps by these."""
+    plan = plan_of(grown.target.with_name("release-work"))
+    assert plan["fit_share"] == plan["fit_rows"] / (FIRST + ADDED)
+
+
 def test_the_datasets_own_method_is_not_fitted_anew(
     run: Run, grown: Grown, digits: tuple[np.ndarray, np.ndarray], tmp_path: Path
 ) -> None:

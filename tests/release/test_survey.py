@@ -87,6 +87,17 @@ def test_shapes_are_summed_up_over_good_rows(look: Callable[..., Survey]) -> Non
     mixed = look([png(0, size=(9, 20)), png(1, size=(40, 9)), png(2), b""], [0, 1, 2, 0])
     assert mixed.one_shape() is None
     assert mixed.common_short_side() == 9
+    assert (same.largest(), mixed.largest()) == (192, 40 * 9 * 3)
+
+
+@pytest.mark.parametrize(
+    ("sides", "common"), [((6, 20, 21, 22, 90), 21), ((6, 20, 24, 90), 20), ((6, 90, 90, 20), 90)]
+)
+def test_an_odd_one_out_is_no_common_side(
+    sides: tuple[int, ...], common: int, look: Callable[..., Survey]
+) -> None:
+    found = look([png(0, size=(side, 100)) for side in sides], [0] * len(sides))
+    assert found.common_short_side() == common
 
 
 def test_a_survey_is_restricted_to_some_rows(look: Callable[..., Survey], tmp_path: Path) -> None:
