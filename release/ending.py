@@ -1,9 +1,9 @@
 """How a process that was a rank ends.
 
-gloo's threads may hold the tensors of the last collective a moment longer than its caller waits.
-Where that moment falls into the finalisation of the interpreter, they find no interpreter to give
-them back to, and the process aborts with all its work done ("terminate called without an active
-exception"), now and then on a busy machine; pytorch/pytorch#179291 has the like.
+A rank with all its work done aborted now and then on a busy machine ("terminate called without an
+active exception"). pytorch/pytorch#179291 describes how that comes about: gloo's threads may hold
+the tensors of the last collective a moment longer than its caller waits, and where that moment
+falls into the finalisation of the interpreter they find none to give them back to.
 """
 
 from __future__ import annotations
