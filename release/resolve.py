@@ -27,11 +27,11 @@ from release.terminal import Terminal
 from release.unused import of_settings, without_effect
 from release.workdir import Workdir, default_workdir
 
-_LARGEST_BATCH = 64 << 20
-"""Bytes of the images that are crafted together, as float32."""
-
 if TYPE_CHECKING:
     from crafting.method import Method
+
+_LARGEST_BATCH = 64 << 20
+"""Bytes of the images that are crafted together, as float32."""
 
 
 def workdir_of(options: ReleaseOptions) -> Workdir:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
+from clean_data import Run
+from PIL import Image
 
 from crafting.budget import L2, Linf
 from release import machine
@@ -30,3 +35,15 @@ def test_large_images_are_crafted_few_at_a_time(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(machine, "device", lambda: "cuda")
     assert _batch_size(32, 3 * 32 * 32) == 512
     assert _batch_size(224, 3 * 224 * 224) == 16
+
+
+def test_nets_see_images_of_eight_pixels_or_more(run: Run, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        place = tmp_path / f"clean/{'ab'[number % 2]}/{number}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (5, 7, 3), np.uint8)).save(place)
+    where = ("--to", tmp_path / "out", "--workdir", tmp_path / "work", "--no-verify")
+    planned = run("plan", tmp_path / "clean", *where, "--preset", "quick")
+    assert planned.exit_code == 0, planned.stderr
+    assert json.loads((tmp_path / "work/plan.json").read_text())["net_size"] == 8
