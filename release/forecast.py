@@ -13,12 +13,12 @@ from rich.table import Table
 
 from release.encode import encode_all
 from release.images import decode
-from release.launch import run_ranks
+from release.processes import run_ranks
+from release.rank import Order, Rank
 from release.source import Source
 from release.survey import Survey
 from release.terminal import duration
 from release.workdir import Workdir, write_private
-from release.worker import Order, Rank
 
 if TYPE_CHECKING:
     import numpy as np

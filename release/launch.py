@@ -8,21 +8,17 @@ instead (`JoinedWorld`).
 from __future__ import annotations
 
 import json
-import logging
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from release.errors import KINDS, Interrupted, ReleaseError
+from release.processes import run_ranks
+from release.rank import Order, joined, raise_failure, run_stage
 from release.terminal import Terminal
 from release.workdir import Workdir
-from release.worker import Order
-
-_WORLD = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 class JoinedWorld:
@@ -64,69 +60,30 @@ class JoinedWorld:
         self._accelerator.end_training()
 
     def _take_part(self, order: Order) -> None:
-        from release.worker import join, run_stage
-
-        run_stage(order.stage, join(order))
+        run_stage(order.stage, joined(order, self._accelerator))
         self._accelerator.wait_for_everyone()
 
     def _send(self, order: Order | None) -> Order | None:
-        """What the first rank sends, on every rank."""
-        from accelerate.utils import broadcast_object_list
+        """What the first rank sends, on every rank. It goes as text: objects would be unpickled."""
+        text = json.dumps(None if order is None else asdict(order)).encode()
+        length = self._sent([len(text)])
+        found = self._sent([*text] if self.is_first else [0] * length[0])
+        told = json.loads(bytes(found))
+        return None if told is None else Order(**told)
 
-        orders: list[Order | None] = broadcast_object_list([order])
-        return orders[0]
+    def _sent(self, numbers: list[int]) -> list[int]:
+        """The first rank's numbers, on every rank; as many as there are here."""
+        import torch
+        from accelerate.utils import broadcast
+
+        values = torch.tensor(numbers, device=self._accelerator.device)
+        received: list[int] = broadcast(values).tolist()
+        return received
 
 
 def is_joined() -> bool:
     """Whether this process was started as one rank of several."""
     return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
-def run_ranks(order: Order, *, ranks: int, max_restarts: int) -> None:
-    """The stage has run to its end on every rank; a rank that died was started again with all
-    others up to `max_restarts` times. Raises what a rank could not go on from."""
-    from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    from release.worker import main
-
-    workdir = Workdir(Path(order.workdir))
-    # Left to itself the launcher makes a folder for its notes among the temporary files, for good.
-    notes = tempfile.TemporaryDirectory(prefix="launcher-", dir=workdir.path)
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=ranks,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        run_id=f"protect-release-{os.getpid()}",
-        max_restarts=max_restarts,
-        start_method="spawn",
-        logs_specs=DefaultLogsSpecs(log_dir=notes.name),
-    )
-    try:
-        with notes, _environment(order.threads), _logged(workdir.log):
-            elastic_launch(config, main)(order)
-    except ChildFailedError as died:
-        rank, failure = died.get_first_failure()
-        raise ReleaseError(
-            f"a worker died in {order.stage} (rank {rank}, exit code {failure.exitcode}; see "
-            f"{workdir.log}); what is finished is kept: run the same command again to go on"
-        ) from None
-    except SignalException as signalled:
-        raise Interrupted(
-            f"stopped by {signalled.sigval.name} in {order.stage}; what is finished is kept: run "
-            "the same command again to go on"
-        ) from None
-    raise_failure(workdir)
-
-
-def raise_failure(workdir: Workdir) -> None:
-    """Raises in the parent what a rank wrote down before it gave up."""
-    if workdir.failure.exists():
-        failure = json.loads(workdir.failure.read_text())
-        raise KINDS[failure["kind"]](failure["message"])
 
 
 @dataclass(frozen=True)
@@ -143,7 +100,7 @@ class Launcher:
         for, since a sum over others is another sum."""
         self.workdir.clear_progress()
         with self.terminal.watching(order.stage, self.workdir.progress, unit):
-            if self.world is not None and (order.stage != "fit" or self.world.size == ranks):
+            if self.world is not None and (not order.is_joint or self.world.size == ranks):
                 self.world.run(order)
             else:
                 run_ranks(order, ranks=ranks, max_restarts=max_restarts)
@@ -167,43 +124,3 @@ def opened(workdir: Workdir, terminal: Terminal) -> Iterator[Launcher | None]:
             yield Launcher(workdir, terminal, world)
     finally:
         world.end()
-
-
-@contextmanager
-def _logged(path: Path) -> Iterator[None]:
-    """What the launcher has to say of its ranks, tracebacks included, goes to a file."""
-    log = logging.getLogger("torch.distributed.elastic")
-    handler = logging.FileHandler(path, mode="w")
-    log.addHandler(handler)
-    log.propagate = False
-    try:
-        yield
-    finally:
-        log.propagate = True
-        log.removeHandler(handler)
-        handler.close()
-
-
-@contextmanager
-def _environment(threads: int) -> Iterator[None]:
-    """The children see a world of their own and as many threads as planned."""
-    before = dict(os.environ)
-    for name in [*_WORLD, *(name for name in before if name.startswith("TORCHELASTIC_"))]:
-        os.environ.pop(name, None)
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    # Threads that spin for long while they wait hold each other up wherever the machine has
-    # anything else to do: beside two busy processes on 2 cores a training took 23 s, so 6 s; alone
-    # it takes 2.3 s either way.
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    # glibc gives every large block back to the system at once, which clears it again for the next
-    # batch: nets train 8 % and score 25 % faster on CPU where it keeps up to 4 GiB of them.
-    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**30))
-    os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**32))
-    os.environ.setdefault("MALLOC_TOP_PAD_", str(2**26))
-    # With the shared store, restarted gloo ranks find the addresses of the dead ones (torch 2.15).
-    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)

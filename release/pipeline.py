@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from release import increment, state
+from release.discover import is_hub_source
 from release.errors import GateMissed, HubRefused, InputError
 from release.launch import Launcher, opened
 from release.options import ReleaseOptions
 from release.places import Places, places_of
 from release.plan import ReleasePlan
 from release.publish import HeadMoved
+from release.rank import Order
 from release.resolve import resolve
 from release.sending import sending_ahead
 from release.shards import ShardRecord, cut, finished
@@ -30,7 +32,6 @@ from release.training import Asked
 from release.training_rows import cache_clean, read_back
 from release.transaction import publish_release
 from release.workdir import Workdir
-from release.worker import Order
 
 if TYPE_CHECKING:
     from evaluation.report import Report
@@ -240,7 +241,14 @@ class Pipeline:
         return self.workdir.trial(plan.trial_key(spec))  # type: ignore[arg-type]
 
     def _ranks(self, stage: str, plan: ReleasePlan, ranks: int, threads: int, unit: str) -> None:
-        order = Order(stage, str(self.workdir.path), threads, plan.device, plan.hub_patience)
+        order = Order(
+            stage,
+            str(self.workdir.path),
+            threads,
+            plan.device,
+            plan.hub_patience,
+            reads_hub=stage == "craft" and is_hub_source(plan.source["spec"]),
+        )
         self.launcher.run(order, ranks=ranks, unit=unit, max_restarts=plan.max_restarts)
 
     @contextmanager

@@ -16,11 +16,11 @@ from release import state
 from release.craft import ShardCrafter
 from release.errors import InputError
 from release.forecast import calibrate
+from release.rank import Rank
 from release.shards import ShardSpec, cut, finished
 from release.source import Source
 from release.survey import Survey
 from release.training import verify_planned, verify_published
-from release.worker import Rank
 
 if TYPE_CHECKING:
     from crafting.method import Context

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Protocol
 from crafting.batch import PixelSplit
 from release.errors import InputError
 from release.plan import ReleasePlan
+from release.rank import Rank
 from release.verification.plan import VerificationPlan
 from release.workdir import Workdir, write_private
-from release.worker import Rank
 
 if TYPE_CHECKING:
     from evaluation.analyses import Material

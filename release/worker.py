@@ -1,134 +1,83 @@
-"""One process of a stage: joins its world, does its part, and says how far it is.
+"""One process of a stage, `python -m release.worker SEAT ORDER`, as `release.launch` starts it.
 
-It ends as soon as its parent is gone, so that nothing goes on behind a killed command.
+It ends with its parent, so that nothing goes on behind a killed command. That is arranged before
+anything large is loaded, which takes seconds in which the parent may be gone already.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import logging
 import os
 import signal
+import sys
 import threading
 import time
-from dataclasses import dataclass, field
-from functools import cached_property
+import traceback
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING
 
-from release.ending import end_at_once
-from release.errors import KINDS, ReleaseError
-from release.plan import ReleasePlan
-from release.verification.plan import VerificationPlan
-from release.workdir import Workdir, write_private
-
 if TYPE_CHECKING:
-    import torch
-    from accelerate import Accelerator
+    from release.rank import Order, Seat
 
 _POLL_SECONDS = 0.5
-_REPORT_SECONDS = 0.2
+_PR_SET_PDEATHSIG = 1
 
 
-@dataclass(frozen=True)
-class Order:
-    """What a rank is told when it is started: the stage, its WORKDIR, the threads it may use, and
-    what its plan says of where it runs."""
-
-    stage: str
-    workdir: str
-    threads: int
-    device: str
-    hub_patience: float
-
-
-@dataclass
-class Rank:
-    """What a stage knows about where it runs."""
-
-    workdir: Workdir
-    accelerator: Accelerator
-    _reported: float = field(default=0.0)
-
-    @cached_property
-    def plan(self) -> ReleasePlan:
-        """The release that is being made in this WORKDIR."""
-        return ReleasePlan.load(self.workdir.plan)
-
-    @cached_property
-    def verification(self) -> VerificationPlan:
-        """The verification of something published that is made in this WORKDIR."""
-        return VerificationPlan.load(self.workdir.verification)
-
-    @property
-    def rank(self) -> int:
-        return int(self.accelerator.process_index)
-
-    @property
-    def world(self) -> int:
-        return int(self.accelerator.num_processes)
-
-    @property
-    def device(self) -> torch.device:
-        device: torch.device = self.accelerator.device
-        return device
-
-    def tell(self, done: float, total: float) -> None:
-        """The parent's progress bar learns that this rank has done `done` of its `total`."""
-        now = time.monotonic()
-        if done < total and now - self._reported < _REPORT_SECONDS:
-            return
-        self._reported = now
-        path = self.workdir.progress / f"{self.rank}.json"
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps([done, total]))
-        temporary.replace(path)
-
-
-def main(order: Order) -> None:
+def main(seat: str, order: str) -> None:
     """The stage is done on this rank, or its reason for giving up is in WORKDIR/failure.json."""
-    # The parent has the last word on Ctrl-C; a traceback of every rank would drown it.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-    logging.getLogger("torch.distributed").setLevel(logging.ERROR)
+    _end_with(json.loads(seat)["parent"])
+    from release.ending import end_at_once
+    from release.rank import Order, Seat
+
     code = 1
     end_at_once(lambda: code)
-    rank = join(order)
-    run_stage(order.stage, rank)
-    rank.accelerator.end_training()
+    told = Order(**json.loads(order))
+    _tell_of_bugs(told)
+    _take_part(told, Seat(**json.loads(seat)))
     code = 0
 
 
-def run_stage(stage: str, rank: Rank) -> None:
-    """The stage has run on this rank; an error that trying again cannot mend is written down
-    for the parent rather than raised, since a rank that fails is started again."""
-    from release.stages import STAGES
+def _take_part(order: Order, seat: Seat) -> None:
+    from release.rank import run_stage, seated
 
-    try:
-        STAGES[stage](rank)
-    except ReleaseError as problem:
-        kind = type(problem).__name__
-        assert kind in KINDS, kind
-        write_private(rank.workdir.failure, json.dumps({"kind": kind, "message": str(problem)}))
+    logging.getLogger("torch.distributed").setLevel(logging.ERROR)
+    rank = seated(order, seat)
+    run_stage(order.stage, rank)
+    rank.accelerator.end_training()
 
 
-def join(order: Order) -> Rank:
-    """This process as a rank of the world it was started in, with its own number of threads."""
-    import torch
-    from accelerate import Accelerator
+def _tell_of_bugs(order: Order) -> None:
+    """Tracebacks go to WORKDIR/workers.log rather than between the lines that a person reads."""
+    from release.workdir import Workdir
 
-    from release.hub_client import be_patient
+    log = Workdir(Path(order.workdir)).log
 
-    torch.set_num_threads(order.threads)
-    be_patient(order.hub_patience)
-    torch.backends.cudnn.deterministic = True
-    accelerator = Accelerator(cpu=order.device == "cpu")
-    # On CPU an Accelerator that is not told so believes that it is alone: every row twice.
-    assert accelerator.num_processes == int(os.environ.get("WORLD_SIZE", "1"))
-    return Rank(Workdir(Path(order.workdir)), accelerator)
+    def note_down(
+        kind: type[BaseException], problem: BaseException, at: TracebackType | None
+    ) -> None:
+        with open(log, "a") as file:
+            traceback.print_exception(kind, problem, at, file=file)
+
+    sys.excepthook = note_down
 
 
-def _end_with_parent(parent: int) -> None:
+def _end_with(parent: int) -> None:
+    """This process ends as soon as its parent has; at once where it has already."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(_POLL_SECONDS)
     os._exit(1)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

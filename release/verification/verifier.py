@@ -19,6 +19,7 @@ from release.images import decode
 from release.launch import Launcher, opened
 from release.pages import COMPARED, PUBLISHED, write_page, write_report
 from release.paths import absolute
+from release.rank import Order
 from release.source import Source
 from release.survey import Survey
 from release.terminal import Terminal, duration, now
@@ -27,7 +28,6 @@ from release.verification.options import VerifyOptions
 from release.verification.plan import VerificationPlan
 from release.verification.resolve import resolve
 from release.workdir import Workdir
-from release.worker import Order
 
 if TYPE_CHECKING:
     from evaluation.analyses import Findings
