@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from huggingface_hub import (
     CommitInfo,
@@ -120,10 +120,10 @@ class HubRepo:
         if gate is not None and self.ask(self._info).gated != gate:
             self._change_settings(f"--gated {gate}", gated=gate)
 
-    def set_visible(self) -> None:
-        """Everybody can see it."""
-        if self.is_private():
-            self._change_settings("--public", visibility="public")
+    def set_visibility(self, wanted: Literal["public", "private"]) -> None:
+        """Everybody can see it, or only its owners."""
+        if self.is_private() != (wanted == "private"):
+            self._change_settings(f"--{wanted}", visibility=wanted)
 
     def _change_settings(self, option: str, **settings: Any) -> None:
         try:

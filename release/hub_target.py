@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -220,24 +221,50 @@ class HubTarget:
             free_memory=False,
         )
 
-    def publish(self, staged: Path, release: str, after: Published) -> str:
-        proof = [CommitOperationAdd(manifest_path(release), str(staged / manifest_path(release)))]
+    def publish(
+        self, staged: Path, release: str, after: Published, hidden: str | None = None
+    ) -> str:
         if self._create_pr:
-            return self._propose(staged, release, after, proof)
-        head = self._repo.head()
+            return self._propose(staged, release, after, hidden)
+        proof, head = _proof(staged, release), self._repo.head()
         commit = self._repo.made(proof, head) if head is not None else None
         if commit is None:
             self._demand_unseen()
             parent = self._parent(after)
             operations = self._operations(staged)
+            self._demand_hidden(release, hidden)
             commit = self._repo.commit_once(
                 operations, proof, _title(release), _description(operations), parent
             )
-        self._tag(release, commit)
-        self._repo.set_gate(self._gated)
+        with self._hidden_again(release, hidden):
+            self._tag(release, commit)
+            self._repo.set_gate(self._gated)
         if self._public:
             self.open_to_everybody()
         return f"{self._repo.url}/commit/{commit}"
+
+    def _demand_hidden(self, release: str, hidden: str | None) -> None:
+        """InputError where everybody can read what not everybody may, as by now they may."""
+        if hidden is not None and not self._repo.is_private():
+            raise InputError(
+                f"{self.name} was made public meanwhile, and {release} is not for everybody, since "
+                f"{hidden}: nothing was published; make it private again: `hf repos settings "
+                f"{self.name} --private --repo-type dataset`, then run the same command again"
+            )
+
+    @contextmanager
+    def _hidden_again(self, release: str, hidden: str | None) -> Iterator[None]:
+        """What was made public in the very moment of the commit is private before anything else
+        happens, and InputError at the end says so."""
+        seen = hidden is not None and not self._repo.is_private()
+        if seen:
+            self._repo.set_visibility("private")
+        yield
+        if seen:
+            raise InputError(
+                f"{self.name} was made public just as {release} was published, which is not for "
+                f"everybody, since {hidden}: it is private again; whoever looked may have a copy"
+            )
 
     def add(self, staged: Path, title: str, after: Published) -> str:
         proof = [
@@ -253,19 +280,20 @@ class HubTarget:
             commit = self._repo.commit_once(proof, proof, title, about, parent)
         return f"{self._repo.url}/commit/{commit}"
 
-    def _propose(
-        self, staged: Path, release: str, after: Published, proof: list[CommitOperationAdd]
-    ) -> str:
+    def _propose(self, staged: Path, release: str, after: Published, hidden: str | None) -> str:
         """A pull request changes nothing for readers, so it is not tagged and opens nothing."""
+        proof = _proof(staged, release)
         url = self._repo.proposed(proof)
         if url is None:
             self._demand_unseen()
             parent = self._parent(after)
             operations = self._operations(staged)
+            self._demand_hidden(release, hidden)
             url = self._repo.propose_once(
                 operations, proof, _title(release), _description(operations), parent
             )
-        self._repo.set_gate(self._gated)
+        with self._hidden_again(release, hidden):
+            self._repo.set_gate(self._gated)
         return url
 
     def _parent(self, after: Published) -> str | None:
@@ -341,7 +369,13 @@ class HubTarget:
                     return
 
     def open_to_everybody(self) -> None:
-        self._repo.set_visible()
+        self._repo.set_visibility("public")
+
+
+def _proof(staged: Path, release: str) -> list[CommitOperationAdd]:
+    """What a commit of this release is known by."""
+    path = manifest_path(release)
+    return [CommitOperationAdd(path, str(staged / path))]
 
 
 def _state(file: Path) -> tuple[int, ...]:

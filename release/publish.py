@@ -97,9 +97,14 @@ class Target(Protocol):
         """A finished file may be sent ahead, to be seen by nobody before it is published."""
         ...
 
-    def publish(self, staged: Path, release: str, after: Published) -> str:
+    def publish(
+        self, staged: Path, release: str, after: Published, hidden: str | None = None
+    ) -> str:
         """Readers see the staged files on top of what was there, as `release`; says where to look.
-        HeadMoved where the target is no longer `after`, and then nothing is changed."""
+        HeadMoved where the target is no longer `after`, and then nothing is changed. `hidden` says
+        why not everybody may read the release, None where everybody may: InputError where everybody
+        can, before anything is changed; where that came about in that very moment the target is
+        made private, and the error says so."""
         ...
 
     def add(self, staged: Path, title: str, after: Published) -> str:
@@ -190,7 +195,9 @@ class LocalTarget:
     def offer(self, file: Path, path: str) -> None:
         """Nothing: a folder takes everything at once."""
 
-    def publish(self, staged: Path, release: str, after: Published) -> str:
+    def publish(
+        self, staged: Path, release: str, after: Published, hidden: str | None = None
+    ) -> str:
         with self._alone():
             if self._releases().get(release) != (staged / manifest_path(release)).read_bytes():
                 self._lay(staged, after)

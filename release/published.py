@@ -60,14 +60,19 @@ def demand_for_everybody(target: Target, chain: Chain, head: str | None) -> None
     """InputError where a release of the chain, which the target has at `head`, was not verified, or
     has what nobody should be shown."""
     for manifest in chain.manifests:
-        flags = json.loads(target.read(report_path(manifest.release), head))["flags"]
-        reasons = [_KEPT_PRIVATE[flag["id"]] for flag in flags if flag["id"] in _KEPT_PRIVATE]
-        if reasons:
+        reason = why_private(target.read(report_path(manifest.release), head))
+        if reason is not None:
             raise InputError(
                 f"release {manifest.release} of {target.name} is not for everybody, since "
-                f"{reasons[0]}: leave it private, without --public, or make a release without that "
+                f"{reason}: leave it private, without --public, or make a release without that "
                 "under another name"
             )
+
+
+def why_private(report: bytes) -> str | None:
+    """Why the release with this report.json is not for everybody; None where it may be."""
+    flags = [flag["id"] for flag in json.loads(report)["flags"]]
+    return next((_KEPT_PRIVATE[flag] for flag in flags if flag in _KEPT_PRIVATE), None)
 
 
 def _there(target: Target, name: str) -> Target:

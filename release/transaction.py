@@ -14,6 +14,7 @@ from release.ledger import LedgerEntry
 from release.places import Places
 from release.plan import ReleasePlan
 from release.publish import HeadMoved, tag_name
+from release.published import why_private
 from release.staging import demand_staged, staged_release
 from release.survey import Survey
 from release.workdir import Seed, Workdir, forget_seed
@@ -31,6 +32,7 @@ def publish_release(plan: ReleasePlan, workdir: Workdir, places: Places) -> str:
     demand_staged(plan, workdir)
     demand_own_gate(plan, workdir)
     places.prepare()
+    hidden = why_private((workdir.report / "report.json").read_bytes())
     for _ in range(_EDITS):
         after = places.target.published()
         chain = Chain.of(after.releases, places.target.name)
@@ -42,7 +44,7 @@ def publish_release(plan: ReleasePlan, workdir: Workdir, places: Places) -> str:
         places.target.name_releases([manifest.release for manifest in chain.manifests])
         staged = staged_release(workdir, after.readme)
         try:
-            return places.target.publish(staged, plan.release, after)
+            return places.target.publish(staged, plan.release, after, hidden)
         except HeadMoved:
             continue  # the next look tells an edited card from another release
     raise HeadMoved(places.target.name)

@@ -167,7 +167,7 @@ def test_anybody_can_read_what_is_public_and_open(hub: Hub) -> None:
     assert not readable_without_token(NAME, None, PATIENCE)
     found = hub.add_repo(NAME, private=True)
     assert not readable_without_token(NAME, None, PATIENCE)
-    HubRepo(NAME, patience=PATIENCE).set_visible()
+    HubRepo(NAME, patience=PATIENCE).set_visibility("public")
     assert readable_without_token(NAME, "main", PATIENCE)
     assert not readable_without_token(NAME, "v9", PATIENCE)
     found.gated = "auto"
