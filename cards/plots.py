@@ -205,7 +205,7 @@ def protected_sheet(protected: Sequence[np.ndarray], out: Path, columns: int = 8
     """`out` is a lossless PNG of these images (H,W,C uint8), at most `columns` in a line: small
     ones scaled by whole numbers, of large ones the middle, so that every pixel that is shown keeps
     its exact value."""
-    tiles = [_middle(image) for image in protected]
+    tiles = [middle(image) for image in protected]
     lines = [tiles[at : at + columns] for at in range(0, len(tiles), columns)]
     _save_tiles(lines, out)
 
@@ -213,15 +213,15 @@ def protected_sheet(protected: Sequence[np.ndarray], out: Path, columns: int = 8
 def _compared(before: np.ndarray, after: np.ndarray) -> list[np.ndarray]:
     if before.shape[:2] != after.shape[:2]:
         raise ValueError(f"images of {before.shape} and {after.shape} have no common middle")
-    clean, protected = _middle(before), _middle(after)
+    clean, protected = middle(before), middle(after)
     return [clean, protected, _difference(clean, protected)]
 
 
-def _middle(image: np.ndarray) -> np.ndarray:
-    """What is shown of it, in three channels."""
+def middle(image: np.ndarray) -> np.ndarray:
+    """What is shown of an image (H,W,C), in three channels; it does not hold on to the image."""
     top, left = (max(0, side - _LARGEST) // 2 for side in image.shape[:2])
     shown = image[top : top + _LARGEST, left : left + _LARGEST]
-    return np.broadcast_to(shown, (*shown.shape[:2], 3))
+    return np.broadcast_to(shown.copy(), (*shown.shape[:2], 3))
 
 
 def _difference(before: np.ndarray, after: np.ndarray) -> np.ndarray:

@@ -23,8 +23,24 @@ def _each(per_image: Tensor) -> Tensor:
     return per_image.view(-1, 1, 1, 1)
 
 
+@dataclass(frozen=True)
+class Allowance:
+    """What a budget comes to, for looking at an image piece by piece: with the `pixels` that differ
+    most set aside, what each value differs by beyond `levels` (of 255) has a Euclidean length of at
+    most `radius` (in units where 1 is 255 levels)."""
+
+    pixels: int = 0
+    levels: int = 0
+    radius: float = 0.0
+
+
 class Budget(ABC):
     """A set of allowed differences delta (B,C,H,W), in units where 1 is 255 grey levels."""
+
+    @property
+    @abstractmethod
+    def allowance(self) -> Allowance:
+        """What it comes to for an image that is looked at piece by piece."""
 
     @abstractmethod
     def nearest(self, delta: Tensor) -> Tensor:
@@ -65,6 +81,10 @@ class Linf(Budget):
     def __str__(self) -> str:
         return f"linf:{self.levels}"
 
+    @property
+    def allowance(self) -> Allowance:
+        return Allowance(levels=self.levels)
+
     def nearest(self, delta: Tensor) -> Tensor:
         return delta.clamp(-self.levels / 255, self.levels / 255)
 
@@ -83,6 +103,10 @@ class L2(Budget):
 
     def __str__(self) -> str:
         return f"l2:{self.radius:g}"
+
+    @property
+    def allowance(self) -> Allowance:
+        return Allowance(radius=self.radius)
 
     def nearest(self, delta: Tensor) -> Tensor:
         # 1 % below the radius: rounding to 8 bit lengthens a difference slightly.
@@ -105,6 +129,10 @@ class L0(Budget):
     def __str__(self) -> str:
         return f"l0:{self.pixels}"
 
+    @property
+    def allowance(self) -> Allowance:
+        return Allowance(pixels=self.pixels)
+
     def nearest(self, delta: Tensor) -> Tensor:
         size = delta.abs().amax(1).flatten(1)  # (B,H*W)
         most = size.topk(min(self.pixels, size.shape[1]), dim=1).indices
@@ -124,6 +152,10 @@ class Unbounded(Budget):
 
     def __str__(self) -> str:
         return "unbounded"
+
+    @property
+    def allowance(self) -> Allowance:
+        return Allowance(levels=255)
 
     def nearest(self, delta: Tensor) -> Tensor:
         return delta
@@ -149,6 +181,15 @@ class Sum(Budget):
         """The parts in the order they are taken off a difference: what a few pixels may hold
         without limit goes first, what is left after clipping has the shortest length."""
         return sorted(self.parts, key=lambda part: _TAKEN_OFF.index(type(part)))
+
+    @property
+    def allowance(self) -> Allowance:
+        each = [part.allowance for part in self.parts]
+        return Allowance(
+            sum(part.pixels for part in each),
+            sum(part.levels for part in each),
+            sum(part.radius for part in each),
+        )
 
     def nearest(self, delta: Tensor) -> Tensor:
         rest = delta

@@ -22,15 +22,23 @@ _WEIGHTS = [height / sum(_BELL) for height in _BELL]
 def similarity(
     x: Tensor, other: Tensor, local_mean: Callable[[Tensor], Tensor], white: float = 1.0
 ) -> Tensor:
-    """(B,): the SSIM of each two images (B,C,H,W) with values 0 to `white`, averaged over the
-    places of which `local_mean` gives the mean of the pixels around; 1 is identical."""
+    """(B,): the SSIM of each two images (B,C,H,W) with values 0 to `white`: the mean of
+    `similarities`; 1 is identical."""
+    return similarities(x, other, local_mean, white).flatten(1).mean(1)
+
+
+def similarities(
+    x: Tensor, other: Tensor, local_mean: Callable[[Tensor], Tensor], white: float = 1.0
+) -> Tensor:
+    """How similar each two images (B,C,H,W) with values 0 to `white` are around every place of
+    which `local_mean` gives the mean of the pixels around; 1 is identical."""
     mean, other_mean = local_mean(x), local_mean(other)
     covariance = local_mean(x * other) - mean * other_mean
     variances = local_mean(x * x) - mean.square() + local_mean(other * other) - other_mean.square()
     flat, faint = (0.01 * white) ** 2, (0.03 * white) ** 2
     alike = (2 * mean * other_mean + flat) * (2 * covariance + faint)
     largest = (mean.square() + other_mean.square() + flat) * (variances + faint)
-    return (alike / largest).flatten(1).mean(1)
+    return alike / largest
 
 
 def gaussian_mean(values: Tensor) -> Tensor:

@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from crafting.similarity import WINDOW, gaussian_mean, similarity
+from crafting.similarity import WINDOW, gaussian_mean, similarities
 
+_BAND_VALUES = 1 << 21
 _CHUNK_PIXELS = 128 * 32 * 32
 """Pixels looked at together: bounds memory, and what stays in cache is fastest on one core."""
 
@@ -73,9 +74,14 @@ def measure(clean: Sequence[np.ndarray], protected: Sequence[np.ndarray]) -> Vis
     sizes. ValueError where two differ in shape."""
     total = Visibility()
     for at in _alike(clean, protected):
-        before, after = (np.stack([images[i] for i in at]) for images in (clean, protected))
+        before, after = (_stacked([images[i] for i in at]) for images in (clean, protected))
         total = total.merge(_measure(before, after))
     return total
+
+
+def _stacked(images: Sequence[np.ndarray]) -> np.ndarray:
+    """(B,H,W,C); one image, which may be large, is not copied."""
+    return images[0][None] if len(images) == 1 else np.stack(images)
 
 
 def _alike(clean: Sequence[np.ndarray], protected: Sequence[np.ndarray]) -> Iterator[list[int]]:
@@ -95,26 +101,47 @@ def _alike(clean: Sequence[np.ndarray], protected: Sequence[np.ndarray]) -> Iter
 
 
 def _measure(clean: np.ndarray, protected: np.ndarray) -> Visibility:
-    """The sums of images (B,H,W,C) uint8 of one size."""
-    delta = protected.astype(np.int32) - clean
-    squares = (delta * delta).reshape(len(delta), -1).sum(1, dtype=np.int64)
+    """The sums of images (B,H,W,C) uint8 of one size, large ones looked at in bands."""
+    squares = np.zeros(len(clean), np.int64)
+    max_level, level_sum, ssim = 0, 0, np.zeros(len(clean))
+    for band in _bands(clean[0]):
+        delta = protected[:, band].astype(np.int32) - clean[:, band]
+        squares += (delta * delta).reshape(len(delta), -1).sum(1, dtype=np.int64)
+        max_level = max(max_level, int(np.abs(delta).max(initial=0)))
+        level_sum += int(delta.sum(dtype=np.int64))
+        ssim += _similar(clean, protected, band) * (delta.shape[1] / clean.shape[1])
     changed = squares[squares > 0]
-    mean_squares = changed / delta[0].size
+    mean_squares = changed / clean[0].size
     return Visibility(
-        rows=len(delta),
+        rows=len(clean),
         changed=len(changed),
-        values=delta.size,
-        max_level=int(np.abs(delta).max(initial=0)),
+        values=clean.size,
+        max_level=max_level,
         squared_error=int(squares.sum()),
-        level_sum=int(delta.sum(dtype=np.int64)),
+        level_sum=level_sum,
         psnr_sum=float(np.sum(10 * np.log10(255**2 / mean_squares))),
-        ssim_sum=_ssim_sum(clean, protected),
+        ssim_sum=float(ssim.sum()),
     )
 
 
-def _ssim_sum(clean: np.ndarray, protected: np.ndarray) -> float:
-    similar = similarity(_windowed(protected), _windowed(clean), gaussian_mean, white=255.0)
-    return float(similar.double().sum())
+def _bands(image: np.ndarray) -> Iterator[slice]:
+    """Rows of an image (H,W,C) that are looked at together: all, but of a large image."""
+    step = max(1, _BAND_VALUES // max(1, image[0].size))
+    for start in range(0, len(image), step):
+        yield slice(start, min(start + step, len(image)))
+
+
+def _similar(clean: np.ndarray, protected: np.ndarray, band: slice) -> np.ndarray:
+    """(B,) float64: the mean similarity around the places of this band, of which each looks at a
+    window."""
+    first = max(0, band.start - WINDOW // 2)
+    seen = slice(first, band.stop + WINDOW // 2)
+    before, after = (_windowed(images[:, seen]) for images in (clean, protected))
+    around = similarities(after, before, gaussian_mean, white=255.0)
+    # Images smaller than a window were made larger: all of what is there is theirs.
+    rows = None if band.stop == clean.shape[1] else band.stop - first
+    own = around[:, :, band.start - first : rows]
+    return own.flatten(1).mean(1).double().numpy()
 
 
 def _windowed(images: np.ndarray) -> Tensor:

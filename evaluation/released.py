@@ -18,13 +18,15 @@ import torch
 from PIL import Image
 
 from crafting.batch import PixelSplit
-from crafting.nets.resize import resize
+from crafting.nets.resize import resized
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 Format = Literal["parquet", "webdataset"]
 _CHUNK = 256
+_CHUNK_BYTES = 64 << 20
+_SAMPLES = 8
 _IMAGE_KEYS = ("png", "webp")
 """What a WebDataset sample calls its image, by encoding."""
 
@@ -88,7 +90,11 @@ def _open(files: Sequence[Path], format: Format, cache: Path) -> Dataset:
     import datasets
 
     paths = [glob.escape(str(path)) for path in files]  # or a folder `w [1]` is taken for `w 1`
-    return datasets.load_dataset(format, data_files=paths, split="train", cache_dir=str(cache))
+    # Of tars it holds so many samples before it writes them; by default 100, however large.
+    few = {"writer_batch_size": _SAMPLES} if format == "webdataset" else {}
+    return datasets.load_dataset(
+        format, data_files=paths, split="train", cache_dir=str(cache), **few
+    )
 
 
 def _without_pixels(data: Dataset, columns: _Columns) -> Dataset:
@@ -121,8 +127,10 @@ def _write(
         folder / "pixels.npy", mode="w+", dtype=np.uint8, shape=shape
     )
     for start, chunk in _chunks(data):
-        images = [_decode(image["bytes"], shape[1]) for image in chunk[columns.image]]
-        pixels[places[start : start + len(images)]] = _at_net_size(images, net_size)
+        for at, group in _held_together(chunk[columns.image]):
+            images = [_decode(data, shape[1]) for data in group]
+            where = places[start + at : start + at + len(images)]
+            pixels[where] = _at_net_size(images, net_size)
     pixels.flush()
     np.save(folder / "rows.npy", np.sort(numbers))
     if columns.label is not None:
@@ -145,8 +153,21 @@ def _places(numbers: np.ndarray) -> np.ndarray:
 
 
 def _chunks(data: Dataset) -> Iterator[tuple[int, Mapping[str, list[Any]]]]:
-    for start in range(0, len(data), _CHUNK):
-        yield start, data[start : start + _CHUNK]
+    """Runs of rows whose files are in memory together."""
+    rows = max(1, min(_CHUNK, _CHUNK_BYTES * len(data.data) // max(1, data.data.nbytes)))
+    for start in range(0, len(data), rows):
+        yield start, data[start : start + rows]
+
+
+def _held_together(images: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, list[bytes]]]:
+    """Of files of a chunk, runs whose pixels are in memory together, and where each begins; a
+    protected image is hardly smaller as a file."""
+    start, size = 0, 0
+    for at, image in enumerate(images):
+        size += len(image["bytes"])
+        if size >= _CHUNK_BYTES or at + 1 == len(images):
+            yield start, [each["bytes"] for each in images[start : at + 1]]
+            start, size = at + 1, 0
 
 
 def _numbers(data: Dataset, columns: _Columns) -> Iterator[int]:
@@ -189,6 +210,5 @@ def _at_net_size(images: list[np.ndarray], size: int) -> np.ndarray:
     made = np.empty((len(images), images[0].shape[2], size, size), dtype=np.uint8)
     for positions in alike.values():
         x = torch.from_numpy(np.stack([images[at] for at in positions])).permute(0, 3, 1, 2)
-        resized = resize(x.float(), size).round().clamp(0, 255)
-        made[positions] = resized.to(torch.uint8).numpy()
+        made[positions] = resized(x, size).numpy()
     return made

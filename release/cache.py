@@ -15,11 +15,12 @@ import numpy as np
 import torch
 
 from crafting.batch import PixelSplit
-from crafting.nets.resize import resize
+from crafting.nets.resize import resized
 from evaluation.delivery import Delivery
 from release.arrays import create, whole_folder
 from release.errors import InputError
 from release.images import BadImage, decode
+from release.readers import file_size
 from release.source import Row, Source
 from release.survey import Progress, Survey
 from release.threads import in_order
@@ -64,7 +65,7 @@ def build(
         pixels = create(making / "pixels.npy", np.uint8, (len(chosen), channels, *[net_size] * 2))
         places = np.argsort(chosen)
         read = _chosen(source, split, chosen[places])
-        for done, image in enumerate(in_order(small, read, ahead=32)):
+        for done, image in enumerate(in_order(small, read, ahead=32, size=file_size)):
             pixels[places[done]] = image
             progress(done + 1, len(chosen))
         pixels.flush()
@@ -88,11 +89,11 @@ def _chosen(source: Source, split: str, rows: np.ndarray) -> Iterator[Row]:
 def _resized(row: Row, channels: int, net_size: int, delivered: Delivery) -> np.ndarray:
     """(C,net_size,net_size) uint8."""
     try:
-        pixels = torch.from_numpy(delivered(decode(row.image).pixels)).permute(2, 0, 1)[None]
+        pixels = delivered(decode(row.image).pixels)
     except BadImage as problem:
         raise InputError(
             f"row {row.number} became unreadable ({problem}) since the run began: let the source "
             "rest, then run the same command again"
         ) from None
-    small = resize(pixels.float(), net_size).round_().clamp_(0, 255).to(torch.uint8)
+    small = resized(torch.from_numpy(pixels).permute(2, 0, 1)[None], net_size)
     return small[0].expand(channels, -1, -1).numpy()

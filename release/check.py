@@ -80,7 +80,8 @@ def _checked_rows(folder: Path, files: Sequence[ShardFile], manifest: Manifest) 
     look = partial(_checked_row, num_classes=len(manifest.class_names))
     for file in files:
         _check_digest(folder / file.path, file.sha256)
-        yield from in_order(look, read_shard(folder / file.path))
+        rows = read_shard(folder / file.path)
+        yield from in_order(look, rows, size=lambda row: len(row.image))
 
 
 def _checked_row(row: ReleasedRow, num_classes: int) -> int:

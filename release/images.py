@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import struct
+import threading
 import zlib
+from contextlib import nullcontext
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -29,6 +31,14 @@ _UNREADABLE = (
 _MODE_NAMES = {"1": "1-bit", "P": "palette", "PA": "palette", "LA": "alpha", "La": "alpha"}
 _MODE_NAMES |= {"RGBA": "alpha", "RGBa": "alpha"}
 
+MOST_PIXELS = 52_000_000
+"""Of an image that is protected: what cameras of 50 megapixels take. A worker decodes, protects,
+encodes and checks it in less than 2 GB."""
+_BAND_PIXELS = 1 << 20
+_MANY_PIXELS = 16_000_000
+_ONE_AT_A_TIME = threading.Lock()
+"""Held while an image of that many pixels is decoded, which takes ten bytes for each."""
+
 THUMB = 16
 """Side in pixels of a thumbnail."""
 
@@ -51,15 +61,17 @@ def decode(data: bytes) -> Decoded:
 
     EXIF orientation is applied, alpha is laid over white, 16-bit samples are scaled from 0..65535
     to 0..255, an animation gives its first frame; `converted` names these, joined by ", ".
-    Raises BadImage for data that is empty, truncated, unreadable, or larger than
-    PIL.Image.MAX_IMAGE_PIXELS (a decompression bomb).
+    Raises BadImage for data that is empty, truncated, unreadable, or of more pixels than
+    `MOST_PIXELS` or PIL.Image.MAX_IMAGE_PIXELS (a decompression bomb).
     """
     if not data:
         raise BadImage("no image")
     try:
         with Image.open(BytesIO(data)) as image:
-            _refuse_bomb(image)
-            return _plain(image)
+            _refuse_too_large(image)
+            is_large = image.width * image.height > _MANY_PIXELS
+            with _ONE_AT_A_TIME if is_large else nullcontext():
+                return _plain(image)
     except BadImage:
         raise
     except UnidentifiedImageError:
@@ -78,11 +90,13 @@ def thumbnail(pixels: np.ndarray) -> np.ndarray:
     return np.asarray(small.convert("RGB"))
 
 
-def _refuse_bomb(image: Image.Image) -> None:
+def _refuse_too_large(image: Image.Image) -> None:
+    pixels = image.width * image.height
     # Pillow itself only warns up to twice this size, and a warning's effect belongs to the caller.
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and image.width * image.height > limit:
+    if Image.MAX_IMAGE_PIXELS is not None and pixels > Image.MAX_IMAGE_PIXELS:
         raise BadImage("too many pixels (a decompression bomb)")
+    if pixels > MOST_PIXELS:
+        raise BadImage(f"{pixels / 1e6:.0f} megapixels, more than {MOST_PIXELS / 1e6:.0f}")
 
 
 def _plain(image: Image.Image) -> Decoded:
@@ -102,12 +116,23 @@ def _eight_bit(image: Image.Image) -> tuple[np.ndarray, list[str]]:
         raise BadImage(f"mode {image.mode}: 32-bit samples have no known range")
     transparent = image.has_transparency_data
     if image.mode in ("L", "RGB") and not transparent:
-        pixels = np.array(image)
-        return pixels.reshape(*pixels.shape[:2], -1), []
+        return _array(image), []
     name = _MODE_NAMES.get(image.mode, image.mode.lower())
     changes = {name, "alpha"} if transparent else {name}
     rgb = _over_white(image) if transparent else image.convert("RGB")
-    return np.array(rgb), sorted(changes - {"l", "rgb"})
+    return _array(rgb), sorted(changes - {"l", "rgb"})
+
+
+def _array(image: Image.Image) -> np.ndarray:
+    """(H,W,C) uint8 of a greyscale or RGB image, copied in bands, since all of it at once would be
+    in memory twice more."""
+    pixels = np.empty((image.height, image.width, len(image.getbands())), np.uint8)
+    band = max(1, _BAND_PIXELS // max(1, image.width))
+    for top in range(0, image.height, band):
+        box = (0, top, image.width, min(top + band, image.height))
+        part = image if image.height <= band else image.crop(box)
+        pixels[top : box[3]] = np.asarray(part).reshape(pixels[top : box[3]].shape)
+    return pixels
 
 
 def _from_16_bit(image: Image.Image) -> np.ndarray:

@@ -40,14 +40,16 @@ def preview_options(options: ReleaseOptions) -> ReleaseOptions:
 def draw_preview(pipeline: Pipeline, options: ReleaseOptions, out: Path, images: int) -> int:
     """`out` is a PNG of the first rows: before, after, and their difference times 16; returns how
     many."""
-    from cards.plots import contact_sheet
+    from cards.plots import contact_sheet, middle
 
     plan = pipeline.plan(options)
     assert plan is not None, "nothing was ever published there"
     pipeline.craft(plan)
-    clean = list(islice(_clean(plan, pipeline), images))
+    clean = [middle(image) for image in islice(_clean(plan, pipeline), images)]
     shards = sorted(pipeline.workdir.shards(plan.craft_key()).rglob("*.parquet"))
-    protected = (decode(row.image).pixels for shard in shards for row in read_parquet(shard))
+    protected = (
+        middle(decode(row.image).pixels) for shard in shards for row in read_parquet(shard)
+    )
     contact_sheet(clean, list(islice(protected, len(clean))), out)
     return len(clean)
 

@@ -30,9 +30,6 @@ from release.workdir import Workdir, default_workdir
 if TYPE_CHECKING:
     from crafting.method import Method
 
-_LARGEST_BATCH = 64 << 20
-"""Bytes of the images that are crafted together, as float32."""
-
 
 def workdir_of(options: ReleaseOptions) -> Workdir:
     """Where this release is made; InputError where others would read what is secret there."""
@@ -186,7 +183,7 @@ def _plan(found: _Found, step: Increment | None) -> ReleasePlan:
         formats=choices.formats(options.format or "parquet"),
         encoding=encoding,
         rows_per_shard=options.rows_per_shard or _rows_per_shard(rows),
-        batch_size=_batch_size(net_size, rows.largest()),
+        batch_size=_batch_size(net_size),
         license=options.license or source.license,
         show_rows=_show_rows(options.show_rows, rows, found.existing.chain.next_row),
         verify=options.verify,
@@ -357,12 +354,11 @@ def _rows_per_shard(rows: Survey) -> int:
     return default_rows_per_shard(len(rows), rows.bytes_per_row())
 
 
-def _batch_size(net_size: int, largest: int) -> int:
-    """Images crafted together: on CPU more than 128 are slower, since each batch then asks the
-    system for fresh memory; a GPU wants to be filled. Crafting takes about ten times the memory of
-    a batch in float32, whose images have up to `largest` values each."""
+def _batch_size(net_size: int) -> int:
+    """Images crafted together, where they are not large: on CPU more than 128 are slower, since
+    each batch then asks the system for fresh memory; a GPU wants to be filled."""
     wanted = 64 if machine.device() == "cpu" else 512 * 32 * 32 // (net_size * net_size)
-    return max(4, min(max(16, wanted), _LARGEST_BATCH // (4 * largest)))
+    return max(16, wanted)
 
 
 def _show_rows(text: str | None, rows: Survey, first_row: int) -> list[int]:

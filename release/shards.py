@@ -11,11 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,10 +28,7 @@ from datasets.arrow_writer import get_parquet_column_options
 from release.columns import Columns
 from release.encode import Encoding
 from release.errors import InputError, ShardCorrupt, StorageError
-from release.readers import contents, sample_json, tar_samples
-
-if TYPE_CHECKING:
-    from release.source import Source
+from release.readers import batch_rows, contents, sample_json, tar_samples
 
 FIRST_RELEASE = "r0001"
 FORMATS = ("parquet", "webdataset")
@@ -61,9 +60,11 @@ def cut(num_rows: int, rows_per_shard: int, release: str = FIRST_RELEASE) -> lis
 
 def default_rows_per_shard(num_rows: int, bytes_per_row: int) -> int:
     """Rows, a multiple of 64, that make about 16 shards (to share out and to resume at) of about
-    256 MiB or less each; fewer shards of few rows, larger ones of rows above 4 MiB."""
-    rows = min(-(-num_rows // _FEWEST), max(1, _LARGEST // max(1, bytes_per_row)))
-    return -(-rows // _MULTIPLE) * _MULTIPLE
+    256 MiB or less each; fewer shards of few rows, and fewer rows of more than 4 MiB each."""
+    most = max(1, _LARGEST // max(1, bytes_per_row))
+    rows = min(-(-num_rows // _FEWEST), most)
+    in_batches = -(-rows // _MULTIPLE) * _MULTIPLE
+    return in_batches if most >= _MULTIPLE else min(in_batches, most)
 
 
 @dataclass(frozen=True)
@@ -129,30 +130,34 @@ def _record_path(folder: Path, split: str, shard: ShardSpec) -> Path:
 def write_shard(
     folder: Path,
     shard: ShardSpec,
-    rows: Sequence[ReleasedRow],
+    rows: Iterable[ReleasedRow],
     *,
-    source: Source,
+    columns: Columns,
     split: str,
     formats: Sequence[str],
     encoding: Encoding,
-    measured: Mapping[str, Any],
-    seconds: float,
+    measured: Callable[[], Mapping[str, Any]],
+    started: float,
 ) -> ShardRecord:
-    """The shard's files are in `folder`, one per format, and its record says so.
+    """The shard's files are in `folder`, one per format, and its record says so, with what was
+    measured on the rows once all of them are written. Rows are taken one by one; `started` is
+    when that began, by time.monotonic.
 
     StorageError where they cannot be written; nothing then has a final name that is not whole.
     """
-    writers = {"parquet": write_parquet, "webdataset": write_webdataset}
     paths = {name: shard_path(name, split, shard.index, shard.release) for name in formats}
-    files = tuple(
-        writers[name](folder, path, rows, source.columns, encoding) for name, path in paths.items()
-    )
-    released = tuple(row.row for row in rows)
+    released: list[int] = []
+    with _written({name: folder / path for name, path in paths.items()}, columns, encoding) as add:
+        for row in rows:
+            add(row)
+            released.append(row.row)
+    files = tuple(_described(folder, path, name, len(released)) for name, path in paths.items())
+    seconds = round(time.monotonic() - started, 3)
     record = ShardRecord(
-        shard.index, shard.start, shard.stop, released, files, measured, round(seconds, 3)
+        shard.index, shard.start, shard.stop, tuple(released), files, measured(), seconds
     )
-    path = _record_path(folder, split, shard)
-    _write_whole(path, lambda p: p.write_text(json.dumps(record.to_json())))
+    with _whole(_record_path(folder, split, shard)) as making:
+        making.write_text(json.dumps(record.to_json()))
     return record
 
 
@@ -174,48 +179,94 @@ def _has_size(path: Path, num_bytes: int) -> bool:
 def write_parquet(
     folder: Path, path: str, rows: Iterable[ReleasedRow], columns: Columns, encoding: Encoding
 ) -> ShardFile:
+    """One Parquet file of these rows is at `folder`/`path`."""
+    return _write_alone("parquet", folder, path, rows, columns, encoding)
+
+
+def write_webdataset(
+    folder: Path, path: str, rows: Iterable[ReleasedRow], columns: Columns, encoding: Encoding
+) -> ShardFile:
+    """One tar of these rows is at `folder`/`path`."""
+    return _write_alone("webdataset", folder, path, rows, columns, encoding)
+
+
+def _write_alone(
+    name: str,
+    folder: Path,
+    path: str,
+    rows: Iterable[ReleasedRow],
+    columns: Columns,
+    encoding: Encoding,
+) -> ShardFile:
+    count = 0
+    with _written({name: folder / path}, columns, encoding) as add:
+        for row in rows:
+            add(row)
+            count += 1
+    return _described(folder, path, name, count)
+
+
+Add = Callable[[ReleasedRow], None]
+
+
+@contextmanager
+def _written(paths: Mapping[str, Path], columns: Columns, encoding: Encoding) -> Iterator[Add]:
+    """Every row that is added is in each of these files, by format; they get their names together,
+    once all of them are whole and the context ends well."""
+    with ExitStack() as whole:
+        makings = [whole.enter_context(_whole(path)) for path in paths.values()]
+        adds: dict[Path, Add] = {}
+        for (name, path), making in zip(paths.items(), makings, strict=True):
+            whole.enter_context(_in_words(path))
+            adds[path] = whole.enter_context(_WRITERS[name](making, columns, encoding))
+
+        def add(row: ReleasedRow) -> None:
+            for path, add_to in adds.items():
+                with _in_words(path):
+                    add_to(row)
+
+        yield add
+
+
+@contextmanager
+def _parquet(making: Path, columns: Columns, encoding: Encoding) -> Iterator[Add]:
     """A Parquet file as `datasets` itself writes it (schema, column options, content-defined
     chunks, page index), with the same bytes for the same rows."""
     features = columns.features()
-    count = _write_whole(
-        folder / path, lambda target: _parquet(target, rows, columns, features, encoding)
-    )
-    return _described(folder, path, "parquet", count)
-
-
-def _parquet(
-    target: Path,
-    rows: Iterable[ReleasedRow],
-    columns: Columns,
-    features: Features,
-    encoding: Encoding,
-) -> int:
-    schema, count = features.arrow_schema, 0
-    chunking = datasets_config.DEFAULT_CDC_OPTIONS
+    schema, chunking = features.arrow_schema, datasets_config.DEFAULT_CDC_OPTIONS
     options = get_parquet_column_options(features, schema)
     with pq.ParquetWriter(
-        target, schema, write_page_index=True, use_content_defined_chunking=chunking, **options
-    ) as writer:
-        writer.add_key_value_metadata({"content_defined_chunking": json.dumps(chunking)})
-        for group in _groups(rows):
-            values = [_as_values(row, columns, encoding) for row in group]
-            writer.write_table(pa.Table.from_pylist(values, schema=schema))
-            count += len(group)
-    return count
+        making, schema, write_page_index=True, use_content_defined_chunking=chunking, **options
+    ) as file:
+        file.add_key_value_metadata({"content_defined_chunking": json.dumps(chunking)})
+        groups = _RowGroups(file, columns, encoding)
+        yield groups.add
+        groups.flush()
 
 
-def _groups(rows: Iterable[ReleasedRow]) -> Iterator[list[ReleasedRow]]:
-    """Runs of rows small enough to be read one at a time by a stream or the Hub's viewer."""
-    group: list[ReleasedRow] = []
-    size = 0
-    for row in rows:
-        group.append(row)
-        size += len(row.image)
-        if size >= _GROUP_BYTES or len(group) == _GROUP_ROWS:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
+@dataclass
+class _RowGroups:
+    """Rows are written in groups small enough to be read one at a time by a stream or the Hub's
+    viewer."""
+
+    file: pq.ParquetWriter
+    columns: Columns
+    encoding: Encoding
+    _group: list[ReleasedRow] = field(default_factory=list)
+    _bytes: int = 0
+
+    def add(self, row: ReleasedRow) -> None:
+        self._group.append(row)
+        self._bytes += len(row.image)
+        if self._bytes >= _GROUP_BYTES or len(self._group) == _GROUP_ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        """No row is left to be written."""
+        if self._group:
+            values = [_as_values(row, self.columns, self.encoding) for row in self._group]
+            self._group, self._bytes = [], 0
+            self.file.write_table(pa.Table.from_pylist(values, schema=self.file.schema))
 
 
 def _as_values(row: ReleasedRow, columns: Columns, encoding: Encoding) -> dict[str, Any]:
@@ -224,30 +275,27 @@ def _as_values(row: ReleasedRow, columns: Columns, encoding: Encoding) -> dict[s
     return {columns.image: image} | labelled | {name: row.kept.get(name) for name in columns.kept}
 
 
-def write_webdataset(
-    folder: Path, path: str, rows: Iterable[ReleasedRow], columns: Columns, encoding: Encoding
-) -> ShardFile:
+@contextmanager
+def _tar(making: Path, columns: Columns, encoding: Encoding) -> Iterator[Add]:
     """A tar of KEY.png (or .webp), KEY.cls and, where there are kept columns, KEY.json, with the
     same bytes for the same rows."""
-    count = _write_whole(folder / path, lambda target: _tar(target, rows, columns, encoding))
-    return _described(folder, path, "webdataset", count)
-
-
-def _tar(target: Path, rows: Iterable[ReleasedRow], columns: Columns, encoding: Encoding) -> int:
     from webdataset import TarWriter  # loads torch, which readers of this module may not need
 
-    count = 0
-    with TarWriter(str(target), encoder=False, mtime=0, user="", group="") as tar:
-        for row in rows:
-            sample: dict[str, Any] = {"__key__": row.key, encoding: row.image}
-            if columns.label is not None:
-                sample["cls"] = str(row.label).encode()
-            if columns.kept:
-                kept = {name: row.kept.get(name) for name in columns.kept}
-                sample["json"] = json.dumps(kept, default=_as_text).encode()
-            tar.write(sample)
-            count += 1
-    return count
+    with TarWriter(str(making), encoder=False, mtime=0, user="", group="") as tar:
+        yield lambda row: tar.write(_as_sample(row, columns, encoding))
+
+
+def _as_sample(row: ReleasedRow, columns: Columns, encoding: Encoding) -> dict[str, Any]:
+    sample: dict[str, Any] = {"__key__": row.key, encoding: row.image}
+    if columns.label is not None:
+        sample["cls"] = str(row.label).encode()
+    if columns.kept:
+        kept = {name: row.kept.get(name) for name in columns.kept}
+        sample["json"] = json.dumps(kept, default=_as_text).encode()
+    return sample
+
+
+_WRITERS = {"parquet": _parquet, "webdataset": _tar}
 
 
 def _as_text(value: Any) -> str:
@@ -255,22 +303,30 @@ def _as_text(value: Any) -> str:
     return b64encode(value).decode() if isinstance(value, bytes) else str(value)
 
 
-def _write_whole(path: Path, write: Callable[[Path], int]) -> int:
-    """What `write` made under a temporary name is at `path`, and on the disk."""
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """What is written under the temporary name that this yields is at `path`, and on the disk."""
     making = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        count = write(making)
-        with open(making, "rb") as file:
-            os.fsync(file.fileno())
-        making.replace(path)
-    except OSError as problem:
+        with _in_words(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield making
+            with open(making, "rb") as file:
+                os.fsync(file.fileno())
+            making.replace(path)
+    finally:
         making.unlink(missing_ok=True)
+
+
+@contextmanager
+def _in_words(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as problem:
         raise StorageError(
             f"{path} could not be written ({problem.strerror or problem}): make room, then run the "
             "same command again; finished shards are kept"
         ) from None
-    return count
 
 
 def _described(folder: Path, path: str, name: str, num_rows: int) -> ShardFile:
@@ -296,7 +352,8 @@ def read_parquet(path: Path) -> Iterator[ReleasedRow]:
             features = Features.from_arrow_schema(parquet.schema_arrow)
             image = next(name for name, f in features.items() if isinstance(f, Image))
             label = next((name for name, f in features.items() if isinstance(f, ClassLabel)), None)
-            for batch in parquet.iter_batches(batch_size=64, use_threads=False):
+            few = min(64, batch_rows(parquet.metadata))
+            for batch in parquet.iter_batches(batch_size=few, use_threads=False):
                 for values in batch.to_pylist():
                     yield _from_values(values, image, label)
     except (pa.ArrowInvalid, StopIteration, OSError) as problem:

@@ -203,7 +203,7 @@ def _draw_images(
     plan: ReleasePlan, workdir: Workdir, records: Sequence[ShardRecord], folder: Path
 ) -> list[Picture]:
     """Pictures of protected rows for everyone, of clean ones for the owner, and of the clean rows
-    that the owner chose to show."""
+    that the owner chose to show. Of large images no more than what is shown is held."""
     from cards.facts import Picture
     from cards.plots import contact_sheet, protected_sheet
 
@@ -237,19 +237,23 @@ def _protected(
 def _rows_of(
     plan: ReleasePlan, workdir: Workdir, records: Sequence[ShardRecord], rows: set[int]
 ) -> Iterator[tuple[int, np.ndarray]]:
+    from cards.plots import middle
+
     folder = workdir.shards(plan.craft_key())
     for record in records:
         if rows & set(record.rows):
             for released in read_shard(folder / record.files[0].path):
                 if released.row in rows:
-                    yield released.row, decode(released.image).pixels
+                    yield released.row, middle(decode(released.image).pixels)
 
 
 def _clean(plan: ReleasePlan, rows: Sequence[int]) -> list[np.ndarray]:
-    """The clean pixels of rows numbered as released."""
+    """The clean pixels of rows numbered as released, as far as they are shown."""
+    from cards.plots import middle
+
     source, places = Source.from_json(plan.source), [row - plan.first_row for row in rows]
     return [
-        decode(found.image).pixels
+        middle(decode(found.image).pixels)
         for place in places
         for found in source.rows(plan.split, place, place + 1)
     ]

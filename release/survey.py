@@ -26,6 +26,7 @@ from release.arrays import create, whole_folder
 from release.columns import check_kept_kind, check_kept_value
 from release.errors import InputError
 from release.images import THUMB, BadImage, decode, thumbnail
+from release.readers import file_size
 from release.source import Row, Source
 from release.threads import in_order
 
@@ -58,10 +59,6 @@ class Survey:
         sides, counts = np.unique(short, return_counts=True)
         most = sides[counts == counts.max()]
         return int(most[np.abs(most - np.median(short)).argmin()])
-
-    def largest(self) -> int:
-        """How many values the largest image has, all channels together."""
-        return int(self._good_sizes().astype(np.int64).prod(axis=1).max())
 
     def one_shape(self) -> tuple[int, int, int] | None:
         """(C,H,W) of every row, or None where rows differ."""
@@ -199,7 +196,7 @@ def _pass(
     bad: list[tuple[int, str]] = []
     rows = source.rows(split, 0, total)
     look = partial(_look, source, source.kept_kinds(), thumbs="thumbs" in kinds)
-    for seen in in_order(look, rows, threads=_threads()):
+    for seen in in_order(look, rows, threads=_threads(), size=file_size):
         at = seen.row
         arrays["labels"][at] = -1 if seen.label is None else seen.label
         arrays["digests"][at] = np.frombuffer(seen.digest, np.uint8)

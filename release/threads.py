@@ -9,24 +9,35 @@ from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+_MOST_BYTES = 64 << 20
 
 
 def in_order(
-    function: Callable[[T], R], items: Iterable[T], *, threads: int = 4, ahead: int = 64
+    function: Callable[[T], R],
+    items: Iterable[T],
+    *,
+    threads: int = 4,
+    ahead: int = 64,
+    size: Callable[[T], int] = lambda item: 0,
 ) -> Iterator[R]:
     """function(item) for every item, in the order of the items.
 
-    At most `ahead` items are taken before their result is asked for, so that memory stays flat
-    however many there are; closing the iterator leaves no thread behind.
+    At most `ahead` items are taken before their result is asked for, and no more once those taken
+    come to `_MOST_BYTES` by `size`, so that memory stays flat however many and large they are;
+    closing the iterator leaves no thread behind.
     """
     pool = ThreadPoolExecutor(threads)
-    waiting: deque[Future[R]] = deque()
+    waiting: deque[tuple[Future[R], int]] = deque()
+    held = 0
     try:
         for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) >= ahead:
-                yield waiting.popleft().result()
+            waiting.append((pool.submit(function, item), size(item)))
+            held += waiting[-1][1]
+            while len(waiting) >= ahead or held >= _MOST_BYTES:
+                first, freed = waiting.popleft()
+                held -= freed
+                yield first.result()
         while waiting:
-            yield waiting.popleft().result()
+            yield waiting.popleft()[0].result()
     finally:
         pool.shutdown(cancel_futures=True)

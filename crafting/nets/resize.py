@@ -11,6 +11,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+_PIECE = 1 << 24
+"""Values that are float32 together, 64 MiB."""
+
 
 def resize(x: Tensor, height: int, width: int | None = None) -> Tensor:
     """x (B,C,H,W) as (B,C,height,width) float32, a square where no width is given; unchanged where
@@ -21,6 +24,22 @@ def resize(x: Tensor, height: int, width: int | None = None) -> Tensor:
     rows = _weights(x.shape[-2], height, x.device)
     columns = _weights(x.shape[-1], width, x.device)
     return rows @ x.float() @ columns.T
+
+
+def resized(pixels: Tensor, size: int) -> Tensor:
+    """8-bit images (B,C,H,W) as 8-bit images (B,C,size,size). Of large ones no more than a piece is
+    in memory as float32."""
+    height, width = pixels.shape[-2:]
+    if pixels[0].numel() <= _PIECE:
+        small = resize(pixels.float(), size)
+    else:
+        rows, columns = (_weights(side, size, pixels.device) for side in (height, width))
+        piece = max(1, _PIECE * height // pixels.numel())
+        small = torch.zeros(*pixels.shape[:2], size, width)
+        for at in range(0, height, piece):
+            small += rows[:, at : at + piece] @ pixels[:, :, at : at + piece].float()
+        small = small @ columns.T
+    return small.round_().clamp_(0, 255).to(torch.uint8)
 
 
 @lru_cache(maxsize=32)  # of large images each takes megabytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 _COMPARED_ROWS = 1000
 """Visibility is measured on the first so many rows, as the page says: means hardly move with more,
 but counts and the largest change are those of these rows."""
+_COMPARED_BYTES = 256 << 20
 _SHOWN = 16
 _COMPARED = 8
 Images = Sequence[tuple[np.ndarray | None, np.ndarray]]
@@ -73,9 +74,10 @@ class Verifier:
         with self._timed("verify"):
             self._train(plan)
         with self._timed("report"):
-            images = self._images(plan, _COMPARED_ROWS)
-            report = self._report(plan, images)
-            self._write(report, images)
+            from cards.plots import middle
+
+            report = self._report(plan, self._images(plan, self._compared_rows()))
+            self._write(report, self._images(plan, _SHOWN, middle))
         if out is not None:
             shutil.copytree(self.workdir.report, out, dirs_exist_ok=True)
         return Verified(plan, report, out or self.workdir.report)
@@ -203,7 +205,7 @@ class Verifier:
         pairs = [
             (before, after)
             for before, after in images[:_COMPARED]
-            if before is not None and before.shape[:2] == after.shape[:2]
+            if before is not None and before.shape == after.shape
         ]
         compared = {}
         if pairs:
@@ -213,14 +215,28 @@ class Verifier:
         write_report(report, folder, {PUBLISHED: (folder / "images.png").read_bytes()})
         write_page(report, private / "report.html", compared)
 
-    def _images(self, plan: VerificationPlan, count: int) -> Images:
-        """The first rows as they are stored: clean, where there is a clean one, and released."""
-        released, clean = self._rows(plan)
-        after = _stored(plan.source, plan.split, released[:count])
+    def _compared_rows(self) -> int:
+        """As many rows as visibility is measured on, fewer of large images."""
+        most = _COMPARED_BYTES // self._survey("released").bytes_per_row()
+        return max(1, min(_COMPARED_ROWS, most))
+
+    def _images(
+        self,
+        plan: VerificationPlan,
+        count: int,
+        shown: Callable[[np.ndarray], np.ndarray] = np.asarray,
+    ) -> Images:
+        """What is `shown` of the first rows as they are stored: clean, where there is one of that
+        size, and released."""
+        released, clean = (rows if rows is None else rows[:count] for rows in self._rows(plan))
+        assert released is not None
+        after = _stored(plan.source, plan.split, released, shown)
         if plan.clean is None or clean is None:
             return [(None, image) for image in after]
-        before = _stored(plan.clean, plan.clean_split, clean[:count])
-        return list(zip(before, after, strict=True))
+        before = _stored(plan.clean, plan.clean_split, clean, shown)
+        sizes = self._survey("released").sizes[released] == self._survey("clean").sizes[clean]
+        alike = sizes[:, 1:].all(axis=1)
+        return [(b if same else None, a) for b, a, same in zip(before, after, alike, strict=True)]
 
     def _survey(self, name: str) -> Survey:
         return Survey.load(self.workdir.survey(name))
@@ -247,11 +263,16 @@ def _drawn(rows: np.ndarray, count: int) -> np.ndarray:
     return np.sort(np.random.default_rng(0).choice(rows, count, replace=False))
 
 
-def _stored(source: dict[str, object], split: str, rows: np.ndarray) -> list[np.ndarray]:
-    """The pixels (H,W,C) of these rows, in their order."""
+def _stored(
+    source: dict[str, object],
+    split: str,
+    rows: np.ndarray,
+    shown: Callable[[np.ndarray], np.ndarray],
+) -> list[np.ndarray]:
+    """What is `shown` of the pixels (H,W,C) of these rows, in their order."""
     wanted = {int(row) for row in rows}
     stored = Source.from_json(source).bare().rows(split, int(rows.min()), int(rows.max()) + 1)
-    pixels = {row.number: decode(row.image).pixels for row in stored if row.number in wanted}
+    pixels = {r.number: shown(decode(r.image).pixels) for r in stored if r.number in wanted}
     return [pixels[int(row)] for row in rows]
 
 
