@@ -113,7 +113,7 @@ def _ranks(pid: int) -> list[int]:
         pids = [int(child) for child in children.read_text().split()]
     except FileNotFoundError:
         return []
-    return sorted(child for child in pids if "spawn_main" in _read(child, "cmdline"))
+    return sorted(child for child in pids if "release.worker" in _read(child, "cmdline"))
 
 
 def _anonymous_mb(pid: int) -> float:

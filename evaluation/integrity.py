@@ -146,7 +146,7 @@ def _similar(clean: np.ndarray, protected: np.ndarray, band: slice) -> np.ndarra
 
 def _windowed(images: np.ndarray) -> Tensor:
     """(B,C,H,W) float32 with edges repeated up to the size of one window."""
-    x = torch.from_numpy(images).permute(0, 3, 1, 2).float()
+    x = torch.from_numpy(images.astype(np.float32)).permute(0, 3, 1, 2)
     tall, wide = (max(0, WINDOW - side) for side in x.shape[-2:])
     if tall or wide:
         x = F.pad(x, (0, wide, 0, tall), mode="replicate")

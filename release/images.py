@@ -96,7 +96,8 @@ def _refuse_too_large(image: Image.Image) -> None:
     if Image.MAX_IMAGE_PIXELS is not None and pixels > Image.MAX_IMAGE_PIXELS:
         raise BadImage("too many pixels (a decompression bomb)")
     if pixels > MOST_PIXELS:
-        raise BadImage(f"{pixels / 1e6:.0f} megapixels, more than {MOST_PIXELS / 1e6:.0f}")
+        most = f"at most {MOST_PIXELS / 1e6:.0f} are protected: make it smaller"
+        raise BadImage(f"{pixels / 1e6:.0f} megapixels, and {most}")
 
 
 def _plain(image: Image.Image) -> Decoded:

@@ -6,11 +6,11 @@ shards/KEY/          finished shards and their records protected/KEY/      shard
 trials/KEY.json      one training each                 report/             report and plots
 pairs/KEY.npy        rows that victims train on        published/          released before
 private/             clean and difference pictures     release/            what is published
-seconds.json         how long each stage took          progress/           how far workers are
+seconds.json         how long each stage took          progress/           how far ranks are
 verification.json    the plan of `verify RELEASE`      comparison/         what `compare` found
 fitted/KEY.json      seconds of a fit of `compare`     reports/METHOD/     what it reports of each
 scratch/KEY/         what fit keeps for crafting here, or to go on from: secret
-launcher-*/          the launcher's notes of its workers, while they run
+workers.log          tracebacks of ranks
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from torch import nn
 from torchvision.ops import SqueezeExcitation
 
 from crafting.nets import ARCHITECTURES, Net, build, for_crafting, full, names, num_parameters
+from crafting.nets import resize as resizing
 from crafting.nets.resize import resize
 from crafting.nets.wide import wide_resnet
 
@@ -175,3 +176,16 @@ def test_autocast_leaves_resizing_alone() -> None:
 def test_a_misspelt_net_is_told_the_nearest() -> None:
     with pytest.raises(ValueError, match="resnet18"):
         build("resent18", 3, 32)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 40, 30), (1, 1, 33, 90), (1, 3, 8, 8)])
+def test_large_images_are_made_smaller_piece_by_piece(
+    shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = torch.randint(0, 256, shape, dtype=torch.uint8)
+    whole = resizing.resized(pixels, 8)
+    assert whole.dtype == torch.uint8
+    expected = resize(pixels.float(), 8).round()
+    assert (whole - expected).abs().max() == 0
+    monkeypatch.setattr(resizing, "_PIECE", 100)
+    assert (resizing.resized(pixels, 8).float() - whole.float()).abs().max() <= 1

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from source_files import file_of, picture
 
+from release import images
 from release.images import BadImage, decode
 
 
@@ -182,3 +183,23 @@ def test_threads_decode_at_once_and_leave_the_warning_filters_alone() -> None:
     for at in range(len(files)):
         np.testing.assert_array_equal(seen[at], np.asarray(picture(at)))
     assert warnings.filters == filters
+
+
+def test_an_image_of_more_than_52_megapixels_is_left_out_with_the_reason() -> None:
+    """Known by its head: nothing of that size is decoded."""
+    large = file_of(Image.new("1", (9000, 6000)))
+    with pytest.raises(BadImage, match="54 megapixels, and at most 52 are protected"):
+        decode(large)
+    pixels = decode(file_of(Image.new("1", (2600, 2000)))).pixels
+    assert (pixels.shape, int(pixels.max())) == ((2000, 2600, 3), 0)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_pixels_that_are_copied_in_bands_are_those_of_the_file(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = picture(5, mode, (7, 23))
+    whole = decode(file_of(image)).pixels
+    monkeypatch.setattr(images, "_BAND_PIXELS", 30)
+    assert (decode(file_of(image)).pixels == whole).all()
+    assert (whole.squeeze() == np.asarray(image)).all()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from release import threads
 from release.threads import in_order
 
 
@@ -30,6 +31,17 @@ def test_no_more_items_are_taken_than_asked() -> None:
     assert next(results) == 1
     assert len(taken) == 8
     results.close()  # type: ignore[attr-defined]
+
+
+def test_few_large_items_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "_MOST_BYTES", 100)
+    taken: list[int] = []
+    sizes = iter([10, 10, 90, 10, 200, 10, 10])
+    results = in_order(abs, (taken.append(n) or n for n in sizes), size=lambda size: size)
+    assert next(results) == 10
+    assert taken == [10, 10, 90], "100 bytes are reached"
+    assert list(results) == [10, 90, 10, 200, 10, 10]
+    assert sum(taken) == 340
 
 
 def test_an_error_reaches_the_caller_in_its_turn() -> None:
