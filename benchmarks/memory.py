@@ -49,24 +49,32 @@ def _peaks(folder: Path, rows: int) -> dict[str, float]:
     _write_source(source, rows)
     workdir = folder / f"work-{rows}"
     command = [
-        *(sys.executable, "-m", "release", "push", str(source), "--to", str(folder / f"r-{rows}")),
-        *("--workdir", str(workdir), "--workers", "2", "--method", "sep-fa-mi", "--set", "steps=5"),
+        *("push", str(source), "--to", str(folder / f"r-{rows}"), "--workdir", str(workdir)),
+        *("--workers", "2", "--method", "sep-fa-mi", "--set", "steps=5"),
         *("--set", "surrogate_epochs=1", "--set", "checkpoints=1", "--victim-epochs", "1"),
         *("--victim", "vgg-w16", "--max-accuracy", "1", "--seed", "0", "--rows-per-shard", "125"),
     ]
+    return peaks(command, workdir, folder / "data", "RssAnon")
+
+
+def peaks(command: list[str], workdir: Path, data: Path, kind: str) -> dict[str, float]:
+    """The most memory in MB that each process of a command of this program ever took, as the line
+    `kind` of its status tells it."""
     # The key of a release that is thrown away is not left among those that a person keeps.
-    environment = os.environ | {"XDG_DATA_HOME": str(folder / "data")}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-    peaks: dict[str, float] = defaultdict(float)
+    environment = os.environ | {"XDG_DATA_HOME": str(data)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "release", *command], env=environment, stdout=subprocess.DEVNULL
+    )
+    found: dict[str, float] = defaultdict(float)
     done = threading.Event()
-    sampler = threading.Thread(target=_sample, args=(process.pid, workdir, peaks, done))
+    sampler = threading.Thread(target=_sample, args=(process.pid, workdir, kind, found, done))
     sampler.start()
     code = process.wait()
     done.set()
     sampler.join()
     if code != 0:
-        raise SystemExit(f"push ended with {code}")
-    return dict(sorted(peaks.items()))
+        raise SystemExit(f"{command[0]} ended with {code}")
+    return dict(sorted(found.items()))
 
 
 def _write_source(folder: Path, rows: int) -> None:
@@ -86,14 +94,16 @@ def _write_source(folder: Path, rows: int) -> None:
         write_parquet(folder, f"data/{split}.parquet", made(split, count), columns, "png")
 
 
-def _sample(pid: int, workdir: Path, peaks: dict[str, float], done: threading.Event) -> None:
+def _sample(
+    pid: int, workdir: Path, kind: str, found: dict[str, float], done: threading.Event
+) -> None:
     """Looks at the parent and its ranks until they are done. A stage's ranks are told apart by
     their order; stages by what has been finished so far."""
     while not done.wait(_EVERY_SECONDS):
         stage = _stage(workdir)
-        _note(peaks, "parent", pid)
-        for number, rank in enumerate(_ranks(pid)):
-            _note(peaks, f"{stage} worker {number}", rank)
+        named = {"parent": pid} | {f"{stage} worker {k}": r for k, r in enumerate(_ranks(pid))}
+        for name, each in named.items():
+            found[name] = max(found[name], _mb(each, kind))
 
 
 def _stage(workdir: Path) -> str:
@@ -101,10 +111,6 @@ def _stage(workdir: Path) -> str:
     finished = json.loads(seconds.read_text()) if seconds.exists() else {}
     stages = ("fit", "craft", "verify", "card")
     return next((stage for stage in stages if stage not in finished), "publish")
-
-
-def _note(peaks: dict[str, float], name: str, pid: int) -> None:
-    peaks[name] = max(peaks[name], _anonymous_mb(pid))
 
 
 def _ranks(pid: int) -> list[int]:
@@ -116,9 +122,9 @@ def _ranks(pid: int) -> list[int]:
     return sorted(child for child in pids if "release.worker" in _read(child, "cmdline"))
 
 
-def _anonymous_mb(pid: int) -> float:
+def _mb(pid: int, kind: str) -> float:
     for line in _read(pid, "status").splitlines():
-        if line.startswith("RssAnon"):
+        if line.startswith(kind):
             return int(line.split()[1]) / 1000
     return 0.0
 
