@@ -21,7 +21,7 @@ from release.chain import Chain
 from release.errors import InputError, StorageError
 from release.facts import RELEASES_PLOT, card_facts
 from release.images import decode
-from release.linking import place_file
+from release.linking import place_file, write_apart
 from release.manifest import Manifest, manifest_path, report_path
 from release.pages import CHOSEN, COMPARED, PUBLISHED, write_page, write_report
 from release.plan import ReleasePlan
@@ -143,7 +143,7 @@ def staged_release(workdir: Workdir, readme: str) -> Path:
     from cards.kept import merge
 
     card = merge(readme, workdir.card.read_text())
-    (workdir.release / "README.md").write_bytes(card.encode())
+    write_apart(workdir.release / "README.md", card.encode())
     return workdir.release
 
 
