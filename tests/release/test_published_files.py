@@ -69,3 +69,38 @@ def test_a_file_that_cannot_be_written_anew_stays_as_it_was(tmp_path: Path) -> N
     write_apart(readme, b"the next card")
     assert readme.read_text() == "the next card"
     assert (tmp_path / "published").read_text() == "as readers see it"
+
+
+def test_what_is_left_of_a_cut_card_is_not_taken_for_lines_of_the_owner(
+    released: Growing, tmp_path: Path
+) -> None:
+    card = released.target / "README.md"
+    whole = card.read_text()
+    card.write_text(whole[:-20])
+    told = f"the README.md of {released.target} has lost the line <!-- protect-release: end ... -->"
+    for command in ("plan", "push"):
+        result = released.run(command, released.source, "--to", released.target)
+        assert (result.exit_code, told in result.stderr) == (2, True), result.output
+    result = released.run("publish", "--workdir", tmp_path / "work")
+    assert (result.exit_code, told in result.stderr) == (2, True), result.output
+    assert card.read_text() == whole[:-20]
+    assert released.run("check", released.target).exit_code == 6
+    card.write_text(f"{whole}\nby hand\n")
+    released.add("a/new.png", 90)
+    assert released.push().exit_code == 0
+    assert card.read_text().endswith("\nby hand\n")
+    assert released.run("check", released.target).exit_code == 0
+
+
+def test_every_file_of_a_report_is_held_to_its_digest(released: Growing) -> None:
+    files = sorted((released.target / "reports/r0001").iterdir())
+    assert {"images.png", "report.html", "report.json"} <= {path.name for path in files}
+    for path in files:
+        data = path.read_bytes()
+        path.unlink()
+        path.write_bytes(data[:-1])
+        result = released.run("check", released.target)
+        assert result.exit_code == 6
+        assert f"{path} is not the file that its manifest describes" in result.stderr
+        path.write_bytes(data)
+    assert released.run("check", released.target).exit_code == 0
