@@ -25,7 +25,7 @@ _END = "<!-- protect-release: end; lines of your own are kept above the beginnin
 _BEGINS = r"^<!-- protect-release: begin\b[^\n]*-->[ \t\r]*$"
 _ENDS = r"^<!-- protect-release: end\b[^\n]*-->(?=[ \t\r]*$)"
 _OURS = re.compile(rf"{_BEGINS}(?:(?!{_BEGINS}).)*?{_ENDS}", re.MULTILINE | re.DOTALL)
-_ANY_MARK = re.compile(r"^<!-- protect-release: (begin)?", re.MULTILINE)
+_ANY_MARK = re.compile(r"^<!-- protect-release:( begin)?", re.MULTILINE)
 _OPENING = re.compile(r"\A\s*^---[ \t]*\r?$", re.MULTILINE)
 _FRONT = re.compile(r"\A\s*^---[ \t]*\r?\n(.*?)^---[ \t]*\r?(?:\n|\Z)", re.MULTILINE | re.DOTALL)
 _DEFAULT = "default"
