@@ -26,7 +26,8 @@ from datasets.arrow_writer import get_parquet_column_options
 from release.columns import Columns
 from release.encode import Encoding
 from release.errors import InputError, ShardCorrupt, StorageError
-from release.readers import contents, sample_json, tar_samples
+from release.readers import sample_json
+from release.tars import contents, tar_samples
 
 if TYPE_CHECKING:
     from release.source import Source

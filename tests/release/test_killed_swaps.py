@@ -54,8 +54,10 @@ while True:
         killed_at(step, swapping, "exchange")
         target.publish(staged, "r0002", after)
         os._exit(0)
-    if os.waitpid(child, 0)[1] == 0:
+    ended = os.waitpid(child, 0)[1]
+    if ended == 0:
         break
+    assert os.WTERMSIG(ended) == signal.SIGKILL, ended
 print(step)
 """
 
