@@ -100,8 +100,12 @@ def big(number: int) -> bytes:
     return b"\x80" + number.to_bytes(11, "big")
 
 
-PIECE = b"0" * 11 + b"\0" + b"%011o\0" % 512
-SPARSE = header("0000.png", 512, b"S", {386: PIECE, 483: big(2 * 10**11)})
+def sparse(piece: int, size: int) -> bytes:
+    """The header of a file of this size with one piece of so many bytes, of which 512 are there."""
+    return header("0000.png", 512, b"S", {386: b"%011o\0%011o\0" % (0, piece), 483: big(size)})
+
+
+SPARSE = sparse(512, 2 * 10**11)
 END = bytes(1024)
 
 
@@ -133,6 +137,7 @@ PROMISES = {
     "names of names": header("././@LongLink", 8, b"L") * 3000,
     "an end": header("0000.png", 0),
     "a sparse file's bytes": SPARSE,
+    "a piece beyond the end": sparse(10**6, 10**6) + b"x" * 512 + END,
 }
 
 
