@@ -4,7 +4,8 @@ lost.
 What the card says stands between two comments. Everything outside them is the owner's, and so are
 the keys, tags, tasks, splits and configurations of the YAML that the card does not write.
 Verifications after publication, which the published card alone knows, outlive it too. A card that
-lost one of its two marks is taken for the owner's text: it stays until the owner deletes it.
+lost one of its two marks cannot be told from the owner's text: `torn` says so, for the owner to
+mend it; merged nevertheless, it is kept below ours.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ _END = "<!-- protect-release: end; lines of your own are kept above the beginnin
 _BEGINS = r"^<!-- protect-release: begin\b[^\n]*-->[ \t\r]*$"
 _ENDS = r"^<!-- protect-release: end\b[^\n]*-->(?=[ \t\r]*$)"
 _OURS = re.compile(rf"{_BEGINS}(?:(?!{_BEGINS}).)*?{_ENDS}", re.MULTILINE | re.DOTALL)
+_ANY_MARK = re.compile(r"^<!-- protect-release:( begin)?", re.MULTILINE)
+_OPENING = re.compile(r"\A\s*^---[ \t]*\r?$", re.MULTILINE)
 _FRONT = re.compile(r"\A\s*^---[ \t]*\r?\n(.*?)^---[ \t]*\r?(?:\n|\Z)", re.MULTILINE | re.DOTALL)
 _DEFAULT = "default"
 _LISTS = ("tags", "task_categories")
@@ -62,6 +65,36 @@ def merge(existing: str, ours: str) -> str:
     else:
         after = f"\n\n{fenced(front, 'yaml')}{after}"
     return f"---\n{our_front}---\n{before}{card}{after}"
+
+
+def torn(readme: str) -> str | None:
+    """What a README.md lost of the card that it had, so that the rest of that cannot be told from
+    its owner's text; None where the card is whole, or there is none."""
+    text = readme.removeprefix("\ufeff")
+    if _OPENING.match(text) and not _FRONT.match(text):
+        return "the line --- that ends its YAML"
+    body = _split(text)[1]
+    mark = _ANY_MARK.search(body)
+    if mark is None or _OURS.search(body):
+        return None
+    lost = "end" if mark[1] else "begin"
+    return f"the line <!-- protect-release: {lost} ... --> of its card"
+
+
+def lacking(readme: str, release: str) -> str | None:
+    """What keeps a published README.md from being a whole card of which `release` is the newest;
+    None where it is one. Lines of its owner are no matter."""
+    if not readme.strip():
+        return "is empty"
+    if lost := torn(readme):
+        return f"has lost {lost}"
+    front, body = _split(readme.removeprefix("\ufeff"))
+    if not front.strip() or not _is_readable(front):
+        return "has no YAML at its top that can be read"
+    found = _OURS.search(body)
+    if found is None:
+        return "has no card of this tool"
+    return None if release in found[0] else f"does not tell of {release}, the newest release"
 
 
 def _below(body: str) -> str:

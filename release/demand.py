@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from cards.kept import torn
 from release import choices
 from release.discover import is_hub_source
 from release.encode import WEBP_SIDE
@@ -43,6 +44,16 @@ def secret_seed(seed: Seed, target: str) -> None:
         raise InputError(
             f"a release for everybody needs a secret seed, and that of {target} was typed once and "
             "can be guessed: keep it private, or name another --to"
+        )
+
+
+def whole_card(readme: str, target: str) -> None:
+    """What is left of a card that was cut would be taken for lines that the owner wrote."""
+    if lost := torn(readme):
+        raise InputError(
+            f"the README.md of {target} has lost {lost}, so that what is left of it cannot be told "
+            "from your own lines: restore it from a copy, or delete the rest of the card, then run "
+            "the same command again"
         )
 
 

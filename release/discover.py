@@ -15,12 +15,13 @@ from huggingface_hub.repocard import RepoCard
 
 from release import samples
 from release.errors import HubRefused, InputError
+from release.files import open_file
 from release.hub import HubRepo
 from release.hub_client import patiently, source_patience, token_for
 from release.image_folder import ImageFolder, files_below
 from release.manifest import MADE_BY, manifest_path
 from release.paths import written
-from release.readers import open_file, within
+from release.readers import within
 from release.shards import FIRST_RELEASE
 from release.threads import in_order
 from release.workdir import cache_home, demand_plain_path, shown

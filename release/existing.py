@@ -38,6 +38,7 @@ def look(options: ReleaseOptions, target: Target, terminal: Terminal) -> Existin
     if for_everybody:
         demand.worth_public(options, target.name)
     published = target.published()
+    demand.whole_card(published.readme, target.name)
     chain = Chain.of(published.releases, target.name)
     state = places.state_text(options, target, chain.ids)
     vault = places.vault_at(state, target, options.hub_patience, terminal)

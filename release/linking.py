@@ -18,6 +18,18 @@ def place_file(source: Path, target: Path) -> None:
         shutil.copy2(source, target)
 
 
+def write_apart(path: Path, data: bytes) -> None:
+    """`path` holds the bytes in a file of its own: whatever else is linked to the one that was
+    there, such as what readers see, is as it was."""
+    making = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        making.write_bytes(data)
+        making.replace(path)
+    except OSError:
+        making.unlink(missing_ok=True)
+        raise
+
+
 def link_tree(source: Path, target: Path) -> None:
     """Every file of `source` is in `target`, in place of one of the same path."""
     target.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -41,7 +41,8 @@ class Manifest:
     the quarantined ones, which are listed with their reasons; unprotected: rows released unchanged
     at the owner's wish; removed: published rows that the source no longer had; source_is_public:
     whether the owner said that anyone can read the clean source; measured: the report's summaries;
-    plan: the plan's public view; report_sha256: of its report.
+    plan: the plan's public view; report_sha256: of its report; report_files: the sha256 of every
+    file of reports/NAME/ by its path, empty in manifests that were written before there was this.
     """
 
     made_by: str = MADE_BY
@@ -63,6 +64,7 @@ class Manifest:
     quarantined: tuple[tuple[int, str], ...]
     files: tuple[ShardFile, ...]
     report_sha256: str
+    report_files: Mapping[str, str] = field(default_factory=dict)
     measured: tuple[Mapping[str, Any], ...]
     plan: Mapping[str, Any]
 
@@ -132,7 +134,15 @@ class Manifest:
             files = tuple(ShardFile(**file) for file in values.pop("files"))
             bad = tuple((int(row), str(reason)) for row, reason in values.pop("quarantined"))
             names, measured = tuple(values.pop("class_names")), tuple(values.pop("measured"))
-            return cls(**values, files=files, quarantined=bad, class_names=names, measured=measured)
+            reports = {str(k): str(v) for k, v in dict(values.pop("report_files", {})).items()}
+            return cls(
+                **values,
+                files=files,
+                quarantined=bad,
+                class_names=names,
+                measured=measured,
+                report_files=reports,
+            )
         except (ValueError, KeyError, TypeError) as problem:
             raise ShardCorrupt(f"{where} is damaged ({problem}): fetch the release again") from None
 

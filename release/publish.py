@@ -18,9 +18,9 @@ from typing import Protocol
 
 from release.errors import InputError, StorageError
 from release.linking import copy_modes, link_tree, place_file
-from release.locks import held
 from release.manifest import FOLDER, MADE_BY, manifest_path
 from release.paths import absolute, written
+from release.swapping import alone, beside, recover, swap_in
 from release.workdir import demand_plain_path
 
 CARD = "README.md"
@@ -212,14 +212,13 @@ class LocalTarget:
         """What is there with the staged files over it takes its place."""
         if self._look() != after:
             raise HeadMoved(self.name)
-        incoming = self._beside("incoming")
-        shutil.rmtree(incoming, ignore_errors=True)
+        incoming = beside(self.path, "incoming")
         try:
             incoming.mkdir(mode=0o700 if self.path.exists() else 0o777)
             link_tree(self.path, incoming)
             link_tree(staged, incoming)
             copy_modes(self.path, incoming)
-            self._swap(incoming)
+            swap_in(self.path)
         except OSError as problem:
             shutil.rmtree(incoming, ignore_errors=True)
             raise self._unwritable(problem) from None
@@ -241,23 +240,12 @@ class LocalTarget:
             raise StorageError(f"{self.path} has no {path} any more: restore it from a copy")
         return file
 
-    def _swap(self, incoming: Path) -> None:
-        previous = self._beside("previous")
-        if self.path.exists():
-            shutil.rmtree(previous, ignore_errors=True)  # of a swap that was killed at its end
-            self.path.rename(previous)
-        incoming.rename(self.path)
-        shutil.rmtree(previous, ignore_errors=True)
-
     def _recover(self) -> None:
-        """Undoes a swap that was killed between its two renames; one that is under way is waited
-        for."""
-        if self._is_half_swapped():
-            with self._alone():
-                pass
-
-    def _is_half_swapped(self) -> bool:
-        return self._beside("previous").exists() and not self.path.exists()
+        """What a run that was killed here left is put right."""
+        try:
+            recover(self.path)
+        except OSError as problem:
+            raise self._unwritable(problem) from None
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -265,15 +253,10 @@ class LocalTarget:
         can be written beside it."""
         with ExitStack() as until_then:
             try:
-                until_then.enter_context(held(self._beside("lock")))
-                if self._is_half_swapped():
-                    self._beside("previous").rename(self.path)
+                until_then.enter_context(alone(self.path))
             except OSError as problem:
                 raise self._unwritable(problem) from None
             yield
-
-    def _beside(self, what: str) -> Path:
-        return self.path.with_name(f".{self.path.name}.{what}")
 
     def _unwritable(self, problem: OSError) -> StorageError:
         return StorageError(

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import json
 import os
-import tarfile
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Features
 
 from release.errors import InputError
+from release.files import open_file, too_large
+from release.tars import LARGEST_NOTE, Members, Tar, contents, tar_samples
 from release.threads import in_order
 
 IMAGE_EXTENSIONS = ("png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff")
@@ -29,12 +30,21 @@ _BATCH_BYTES = 16 << 20
 @dataclass(frozen=True)
 class Row:
     """One row of a source: its number within the split, the image file's bytes (empty where there
-    is none), the label as given, and the kept columns' values."""
+    is none), the label as given, the kept columns' values, and why the image was not read, if it
+    was there."""
 
     number: int
     image: bytes
     label: int | None
     kept: Mapping[str, Any] = field(default_factory=dict)
+    problem: str | None = None
+
+
+class _Image(NamedTuple):
+    """The bytes of an image file, and why they were not read."""
+
+    data: bytes
+    problem: str | None = None
 
 
 def file_size(row: Row) -> int:
@@ -136,18 +146,31 @@ def _batch_rows_of(batch: pa.RecordBatch, url: str, fields: Fields, number: int)
     labels = batch.column(fields.label).to_pylist() if fields.label else [None] * len(images)
     kept = batch.select(list(fields.kept)).to_pylist() if fields.kept else [{}] * len(images)
     for offset, (image, label, values) in enumerate(zip(images, labels, kept, strict=True)):
-        yield Row(number + offset, _image_bytes(image, url), label, values)
+        found = _stored_image(image, url, number + offset)
+        yield Row(number + offset, found.data, label, values, found.problem)
 
 
-def _image_bytes(stored: Any, url: str) -> bytes:
-    """The bytes of an Image column's value, which may only name a file beside the Parquet file."""
+def _stored_image(stored: Any, url: str, row: int) -> _Image:
+    """What an Image column's value holds, or names; InputError where it names a file elsewhere than
+    beside the Parquet file, which may be no part of the dataset."""
     if isinstance(stored, dict):
         stored = stored.get("bytes") or stored.get("path")
     if not isinstance(stored, str):
-        return stored or b""
-    beside = url.rpartition("/")[0]
-    # The same as joining, except for a local file that names an absolute path.
-    return _read(os.path.join(beside, stored) if "://" not in url else f"{beside}/{stored}")
+        return _Image(stored or b"")
+    if _leads_out(stored):
+        raise InputError(
+            f"row {row} of its split in {url} names the image {stored!r}, which does not lie "
+            "beside that file: put the images into it (Dataset.push_to_hub does), or beside it and "
+            "name them from there"
+        )
+    return _read(os.path.join(os.path.dirname(url), stored))
+
+
+def _leads_out(path: str) -> bool:
+    """Whether a path is none within the folder that it is relative to."""
+    plain = path.replace("\\", "/")  # as systems of another kind read it
+    is_whole = "://" in path or plain.startswith("/") or "\0" in path
+    return is_whole or os.path.normpath(plain).split("/")[0] == ".."
 
 
 def parquet_num_rows(files: Sequence[str]) -> int:
@@ -181,7 +204,8 @@ def folder_rows(
     chosen = files[start:stop]
     images = in_order(_read, chosen, threads=8, ahead=32, size=_size_on_disk)
     for number, (url, image) in enumerate(zip(chosen, images, strict=True), start):
-        yield Row(number, image, numbers.get(class_folder(url)))
+        label = numbers.get(class_folder(url))
+        yield Row(number, image.data, label, problem=image.problem)
 
 
 def class_folder(url: str) -> str:
@@ -210,52 +234,15 @@ def tar_labels(files: Sequence[str], extension: str) -> Generator[int | None, No
     """Every sample's whole-number label."""
     for url in files:
         for tar, members in tar_samples(url):
-            yield _whole_number(_member(tar, members, extension))
+            yield _whole_number(_note(tar, members, extension))
 
 
-Members = dict[str, tarfile.TarInfo]
-
-
-def tar_samples(url: str) -> Iterator[tuple[tarfile.TarFile, Members]]:
-    """Each sample of a tar: its files by extension (lower case), read through the open tar.
-
-    A sample is a run of files whose names agree up to the first dot of the last part.
-    """
-    with open_file(url) as file:
-        try:
-            with tarfile.open(fileobj=file, mode="r:*") as tar:
-                for members in _samples(tar):
-                    yield tar, members
-        except tarfile.TarError as error:
-            raise InputError(f"{url} is no readable tar: {error}") from None
-
-
-def _samples(tar: tarfile.TarFile) -> Iterator[Members]:
-    key, members = "", Members()
-    for member in tar:
-        tar.members = []  # type: ignore[attr-defined]  # else every header read stays in memory
-        stem, extension = split_key(member.name)
-        if not member.isfile() or not stem or not extension:
-            continue
-        if members and stem != key:
-            yield members
-            members = {}
-        key, members[extension] = stem, member
-    if members:
-        yield members
-
-
-def split_key(name: str) -> tuple[str, str]:
-    """A tar member's key and extension: cut at the first dot of the last part of its name."""
-    folder, slash, last = name.rpartition("/")
-    stem, _, extension = last.partition(".")
-    return (f"{folder}{slash}{stem}" if stem else ""), extension.lower()
-
-
-def _tar_row(tar: tarfile.TarFile, members: Members, fields: Fields, number: int) -> Row:
-    data = _member(tar, members, fields.image or only_image(members)) or b""
-    label = _whole_number(_member(tar, members, fields.label)) if fields.label else None
-    return Row(number, data, label, _json_fields(tar, members, fields.kept))
+def _tar_row(tar: Tar, members: Members, fields: Fields, number: int) -> Row:
+    image = members.get(fields.image or only_image(members))
+    problem = None if image is None else too_large(image.size)
+    data = b"" if image is None or problem else contents(tar, image)
+    label = _whole_number(_note(tar, members, fields.label)) if fields.label else None
+    return Row(number, data, label, _json_fields(tar, members, fields.kept), problem)
 
 
 def only_image(members: Members) -> str:
@@ -271,14 +258,8 @@ def only_image(members: Members) -> str:
     return images[0] if images else ""
 
 
-def _member(tar: tarfile.TarFile, members: Members, extension: str) -> bytes | None:
-    return contents(tar, members[extension]) if extension in members else None
-
-
-def contents(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    """The bytes of one file of an open tar."""
-    file = tar.extractfile(member)
-    return file.read() if file is not None else b""
+def _note(tar: Tar, members: Members, extension: str) -> bytes | None:
+    return contents(tar, members[extension], LARGEST_NOTE) if extension in members else None
 
 
 def _whole_number(text: bytes | None) -> int | None:
@@ -288,14 +269,14 @@ def _whole_number(text: bytes | None) -> int | None:
         return None  # as good as no label: the survey quarantines the row
 
 
-def _json_fields(tar: tarfile.TarFile, members: Members, names: Sequence[str]) -> dict[str, Any]:
+def _json_fields(tar: Tar, members: Members, names: Sequence[str]) -> dict[str, Any]:
     values = sample_json(tar, members) if names else {}
     return {name: values.get(name) for name in names}
 
 
-def sample_json(tar: tarfile.TarFile, members: Members) -> dict[str, Any]:
+def sample_json(tar: Tar, members: Members) -> dict[str, Any]:
     """The object in a sample's `.json` file; empty where there is none."""
-    text = _member(tar, members, "json")
+    text = _note(tar, members, "json")
     try:
         values = json.loads(text) if text else {}
     except ValueError:
@@ -303,27 +284,21 @@ def sample_json(tar: tarfile.TarFile, members: Members) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def open_file(url: str) -> Any:
-    """A file to read bytes from, here or on the Hub."""
-    if url.startswith("hf://"):
-        from release.remote import RemoteFile
-
-        return RemoteFile(url)
-    return open(url, "rb")
-
-
 def within(root: str, url: str) -> str:
     """A file's path within its dataset, with forward slashes."""
     return os.path.relpath(url, root).replace(os.sep, "/")
 
 
-def _read(url: str) -> bytes:
+def _read(url: str) -> _Image:
     try:
         with open_file(url) as file:
-            data: bytes = file.read()
-            return data
-    except (FileNotFoundError, IsADirectoryError, PermissionError):
-        return b""  # as good as no image: the survey quarantines the row
+            size = file.seek(0, os.SEEK_END)
+            if problem := too_large(size):
+                return _Image(b"", problem)
+            file.seek(0)
+            return _Image(file.read(size))
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError):
+        return _Image(b"")  # as good as no image: the survey quarantines the row
 
 
 def _size_on_disk(url: str) -> int:

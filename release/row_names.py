@@ -7,6 +7,7 @@ from pathlib import Path
 from release import readers
 from release.readers import within
 from release.source import Source
+from release.tars import split_key, tar_samples
 
 
 def row_name(source: Source, split: str, row: int) -> str:
@@ -30,9 +31,9 @@ def _in_parquet(source: Source, split: str, row: int) -> str:
 
 def _in_tars(source: Source, split: str, row: int) -> str:
     for url in source.files(split):
-        for _, members in readers.tar_samples(url):
+        for _, members in tar_samples(url):
             if row == 0:
-                key, _ = readers.split_key(next(iter(members.values())).name)
+                key, _ = split_key(next(iter(members.values())).name)
                 return f"{key} of {_short(source, url)}"
             row -= 1
     raise IndexError(row)

@@ -28,7 +28,8 @@ from datasets.arrow_writer import get_parquet_column_options
 from release.columns import Columns
 from release.encode import Encoding
 from release.errors import InputError, ShardCorrupt, StorageError
-from release.readers import batch_rows, contents, sample_json, tar_samples
+from release.readers import batch_rows, sample_json
+from release.tars import contents, tar_samples
 
 FIRST_RELEASE = "r0001"
 FORMATS = ("parquet", "webdataset")

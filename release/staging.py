@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cards.card import render
 from evaluation.integrity import Visibility
 from evaluation.report import Gate, Report, Sample, Subject, report_on
-from release import __version__, machine
+from release import __version__, demand, machine
 from release.chain import Chain
 from release.errors import InputError, StorageError
 from release.facts import RELEASES_PLOT, card_facts
 from release.images import decode
-from release.linking import place_file
+from release.linking import place_file, write_apart
 from release.manifest import Manifest, manifest_path, report_path
 from release.pages import CHOSEN, COMPARED, PUBLISHED, write_page, write_report
 from release.plan import ReleasePlan
@@ -103,11 +104,12 @@ def stage_release(
     pictures = _draw_images(plan, workdir, records, making / reports)
     _write_pages(workdir, report, making, pictures)
     manifest = _manifest(plan, workdir, records, report, making, chain)
-    path = making / manifest_path(plan.release)
-    path.parent.mkdir()
-    path.write_bytes(manifest.to_bytes())
     facts = card_facts(plan, records, report, chain.with_last(manifest), pictures)
     _draw_releases(facts, making)
+    drawn = {f"{reports}/{path.name}": sha256(path) for path in (making / reports).iterdir()}
+    path = making / manifest_path(plan.release)
+    path.parent.mkdir()
+    path.write_bytes(replace(manifest, report_files=dict(sorted(drawn.items()))).to_bytes())
     write_private(workdir.card, render(facts))
     workdir.staged.unlink(missing_ok=True)
     shutil.rmtree(workdir.release, ignore_errors=True)
@@ -138,12 +140,14 @@ def demand_staged(plan: ReleasePlan, workdir: Workdir) -> None:
         )
 
 
-def staged_release(workdir: Workdir, readme: str) -> Path:
-    """The folder of the staged release, with its card laid over `readme`, the target's own."""
+def staged_release(workdir: Workdir, readme: str, target: str) -> Path:
+    """The folder of the staged release, with its card laid over `readme`, the target's own;
+    InputError where that was cut."""
     from cards.kept import merge
 
+    demand.whole_card(readme, target)
     card = merge(readme, workdir.card.read_text())
-    (workdir.release / "README.md").write_bytes(card.encode())
+    write_apart(workdir.release / "README.md", card.encode())
     return workdir.release
 
 

@@ -229,6 +229,8 @@ def _look(source: Source, kinds: Mapping[str, pa.DataType], row: Row, *, thumbs:
             check_kept_value(name, value, row.number)
     digest, reason = row_digest(row), _label_problem(source, row.label)
     label = None if reason else row.label
+    if row.problem is not None:
+        return _Seen(row.number, label, digest, (0, 0, 0), row.problem)
     try:
         decoded = decode(row.image)
     except BadImage as problem:

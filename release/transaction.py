@@ -42,7 +42,7 @@ def publish_release(plan: ReleasePlan, workdir: Workdir, places: Places) -> str:
             _keep(plan, workdir, places, chain)
         # One has no tag yet where its pull request was merged, or its run was killed too soon.
         places.target.name_releases([manifest.release for manifest in chain.manifests])
-        staged = staged_release(workdir, after.readme)
+        staged = staged_release(workdir, after.readme, places.target.name)
         try:
             return places.target.publish(staged, plan.release, after, hidden)
         except HeadMoved:

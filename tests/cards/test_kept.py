@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cards.card import render
-from cards.kept import merge
+from cards.kept import lacking, merge, torn
 
 FIRST, OURS = render(facts(pretty_name="Old", tool="protect-release 0.0.9")), render(facts())
 BEGIN = next(line for line in OURS.splitlines() if "protect-release: begin" in line)
@@ -69,6 +69,46 @@ def test_a_mark_that_lost_its_end_is_kept_as_text() -> None:
     made = merge(f"---\nlicense: mit\n---\n{BEGIN}\nby hand\n", OURS)
     assert made == f"{OURS}{BEGIN}\nby hand\n"
     assert merge(made, OURS) == made
+
+
+def test_a_card_that_was_cut_anywhere_is_no_whole_one() -> None:
+    """What is left of it would be kept as lines that its owner wrote: but for the beginning of a
+    mark, the owner is told."""
+    release = facts().release
+    assert (lacking(OURS, release), torn(OURS)) == (None, None)
+    for end in range(len(OURS) - 1):
+        stump = OURS[:end]
+        assert lacking(stump, release), end
+        kept = len(merge(stump, OURS)) - len(OURS)
+        assert torn(stump) or kept <= len("<!-- protect-release:"), end
+
+
+@pytest.mark.parametrize(
+    ("readme", "lost"),
+    [
+        (OURS.removesuffix(f"{END}\n"), "protect-release: end"),
+        (f"{OURS[:-3]}\nby hand\n", "protect-release: end"),
+        (OURS.replace(f"{BEGIN}\n", ""), "protect-release: begin"),
+        (OURS.replace("\n---\n", "\n"), "ends its YAML"),
+        ("---\nlicense: mit\nconfi", "ends its YAML"),
+    ],
+)
+def test_what_a_card_lost_is_named(readme: str, lost: str) -> None:
+    for text in (readme, f"\ufeff{readme}", readme.replace("\n", "\r\n")):
+        assert lost in (torn(text) or "nothing")
+        assert lost in (lacking(text, "r0001") or "nothing")
+
+
+@pytest.mark.parametrize("readme", ["", "# Flowers\n", "a\n---\nb", "---\na: b\n---\n# Mine"])
+def test_text_of_the_owner_alone_is_no_torn_card(readme: str) -> None:
+    assert torn(readme) is None
+    assert lacking(readme, "r0001")
+
+
+def test_a_whole_card_is_known_beside_what_its_owner_wrote() -> None:
+    for readme in (f"{OURS}\nby hand\n", with_front(zone=1), FIRST.replace("\n", "\r\n")):
+        assert (torn(readme), lacking(readme, facts().release)) == (None, None)
+    assert lacking(OURS, "r0007") == "does not tell of r0007, the newest release"
 
 
 def test_a_stray_mark_above_costs_no_line() -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from clean_data import Run
+from datasets import Features
+from datasets import Image as ImageFeature
 from source_files import file_of, picture, png, write_parquet_file
 
 from release.errors import InputError
@@ -55,6 +58,44 @@ def test_a_damaged_page_of_a_parquet_file(tmp_path: Path) -> None:
     path.write_bytes(bytes(data))
     with pytest.raises(InputError, match=r"^[^\n]*train\.parquet is no readable Parquet[^\n]*$"):
         list(open_source(str(tmp_path)).rows("train"))
+
+
+def naming(path: Path, *images: str) -> Path:
+    """A Parquet file whose images lie elsewhere, in a folder of their own."""
+    path.parent.mkdir(parents=True)
+    features = Features({"img": ImageFeature()})
+    values = {"img": [{"bytes": None, "path": image} for image in images]}
+    pq.write_table(pa.Table.from_pydict(values, schema=features.arrow_schema), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        *("{secret}", "../secret.png", "in/../../secret.png", "..\\secret.png", "\\secret.png"),
+        *("file://{secret}", "hf://datasets/org/other/0.png", "..", "in.png\0"),
+    ],
+)
+def test_an_image_that_lies_elsewhere_than_beside_its_parquet_file(
+    tmp_path: Path, image: str
+) -> None:
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(png(0))
+    path = naming(tmp_path / "source/train.parquet", "in.png", image.format(secret=secret))
+    (path.parent / "in.png").symlink_to(secret)
+    rows = open_source(str(path.parent)).rows("train")
+    assert next(rows).image == png(0)  # a link is its owner's own
+    with pytest.raises(InputError, match=r"^row 1 of .*train\.parquet names the image .*beside"):
+        next(rows)
+
+
+def test_images_beside_their_parquet_file_are_read(tmp_path: Path) -> None:
+    path = naming(tmp_path / "source/train.parquet", "a/0.png", "a/../1.png", "./1.png", "..a.png")
+    (path.parent / "a").mkdir()
+    for name in ("a/0.png", "1.png", "..a.png"):
+        (path.parent / name).write_bytes(png(len(name)))
+    rows = open_source(str(path.parent)).rows("train")
+    assert [row.image for row in rows] == [png(7), png(5), png(5), png(7)]
 
 
 def test_an_image_that_does_not_fit_in_webp(run: Run, tmp_path: Path) -> None:

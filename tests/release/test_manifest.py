@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,91 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from source_files import NAMES, png
+from made_releases import build, save, second, shard, two_releases
+from source_files import png
 
-from release import shards
 from release.chain import Chain
 from release.check import check
-from release.columns import Columns
 from release.errors import InputError, ReleaseError, ShardCorrupt
 from release.manifest import Manifest, digest
-from release.shards import ReleasedRow, ShardRecord
+from release.shards import ShardRecord
 
-PLAN = {"method": "sep-fa-vr", "budget": "linf:8", "split": "train"}
-BAD = [(3, "no image")]
-REPORT_SHA256 = hashlib.sha256(b"{}").hexdigest()
-FORMATS = ("parquet", "webdataset")
-
-
-def shard(
-    folder: Path, index: int, rows: list[int], release: str = "r0001", **change: Any
-) -> ShardRecord:
-    """A finished shard of these rows in both formats."""
-    made = [
-        replace(ReleasedRow(row, f"train-{row:08d}", png(row), row % 3), **change) for row in rows
-    ]
-    columns = Columns("img", "label", NAMES)
-    writers = {"parquet": shards.write_parquet, "webdataset": shards.write_webdataset}
-    files = tuple(
-        writers[name](
-            folder, shards.shard_path(name, "train", index, release), made, columns, "png"
-        )
-        for name in FORMATS
-    )
-    return ShardRecord(index, min(rows), max(rows) + 1, tuple(rows), files, {}, 0.0)
-
-
-def build(records: list[ShardRecord], source_rows: int = 8, **more: Any) -> Manifest:
-    facts: dict[str, Any] = {
-        "version": "0.1",
-        "id": "0123456789abcdef",
-        "date": "2026-01-31",
-        "previous": None,
-        "plan": PLAN,
-        "class_names": NAMES,
-        "first_row": 0,
-        "source_rows": source_rows,
-        "records": records,
-        "quarantined": BAD,
-        "unprotected": 0,
-        "removed": 0,
-        "source_is_public": False,
-        "report_sha256": REPORT_SHA256,
-        "measured": (),
-    }
-    return Manifest.build(**(facts | more))
-
-
-def save(folder: Path, manifest: Manifest) -> None:
-    """The manifest and its report lie in the folder."""
-    reports = folder / "reports" / manifest.release
-    reports.mkdir(parents=True, exist_ok=True)
-    (reports / "report.json").write_text("{}")
-    (folder / "releases").mkdir(exist_ok=True)
-    (folder / f"releases/{manifest.release}.json").write_bytes(manifest.to_bytes())
+LATER = f"reports/verified-2026-02-01-{digest(b'{}')[:8]}"
 
 
 @pytest.fixture
 def release(tmp_path: Path) -> Path:
-    """A dataset of rows 0..7 without row 3 in its first release, 8 and 9 in its second."""
-    folder = tmp_path / "release"
-    records = [shard(folder, 0, [0, 1, 2]), shard(folder, 1, [4, 5, 6, 7])]
-    first = build(records)
-    save(folder, first)
-    save(folder, second(folder, first))
+    """A dataset of rows 0..7 without row 3 in its first release, 8 and 9 in its second, with a
+    report of a verification since."""
+    folder = two_releases(tmp_path / "release")
+    (folder / LATER).mkdir()
+    (folder / LATER / "report.json").write_text("{}")
     return folder
-
-
-def second(folder: Path, first: Manifest, **more: Any) -> Manifest:
-    facts = {
-        "release": "r0002",
-        "previous": digest(first.to_bytes()),
-        "first_row": 8,
-        "source_rows": 2,
-        "records": [shard(folder, 0, [8, 9], release="r0002")],
-        "quarantined": (),
-    }
-    return build(**(facts | more))
 
 
 def test_a_whole_release_passes(release: Path) -> None:
@@ -137,8 +71,12 @@ def test_every_row_is_demanded_exactly_once(rows: list[list[int]], told: str) ->
         build(records)
 
 
-def reword(path: Path) -> None:
-    path.write_text(path.read_text().replace("linf:8", "linf:4"))
+def reword(path: Path, old: str = "linf:8", new: str = "linf:4") -> None:
+    path.write_text(path.read_text().replace(old, new))
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-2])
 
 
 def flip(path: Path) -> None:
@@ -154,6 +92,15 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "stray": (lambda r: (r / "data/train/extra.parquet").write_bytes(b""), "is in no manifest"),
     "report": (lambda r: (r / "reports/r0001/report.json").write_text("{ }"), "is not the file"),
     "no report": (lambda r: (r / "reports/r0002/report.json").unlink(), "is missing"),
+    "no page": (lambda r: (r / "reports/r0001/report.html").unlink(), "is missing"),
+    "page": (lambda r: cut(r / "reports/r0002/report.html"), "report.html is not the file"),
+    "picture": (lambda r: flip(r / "reports/r0001/images.png"), "images.png is not the file"),
+    "later report": (lambda r: cut(r / f"{LATER}/report.json"), "report.json is not the file"),
+    "no later report": (lambda r: (r / f"{LATER}/report.json").unlink(), "is missing"),
+    "no card": (lambda r: (r / "README.md").unlink(), "README.md is missing"),
+    "empty card": (lambda r: (r / "README.md").write_text("\n"), "README.md is empty"),
+    "cut card": (lambda r: cut(r / "README.md"), "README.md has lost the line"),
+    "older card": (lambda r: reword(r / "README.md", "r0002", "r0001"), "does not tell of r0002"),
     "manifest": (lambda r: (r / "releases/r0001.json").write_text('{"made_by"'), "is damaged"),
     "first gone": (lambda r: (r / "releases/r0001.json").unlink(), "not every one from r0001 on"),
     "rewritten": (lambda r: reword(r / "releases/r0001.json"), "does not continue"),
@@ -195,6 +142,36 @@ def test_a_manifest_does_not_lead_out_of_its_folder(tmp_path: Path) -> None:
         save(tmp_path, replace(manifest, files=files))
         with pytest.raises(ShardCorrupt, match="is no data file"):
             check(tmp_path)
+
+
+def test_a_manifest_lists_no_report_elsewhere(tmp_path: Path) -> None:
+    manifest = build([shard(tmp_path, 0, [0, 1, 2, 4, 5, 6, 7])])
+    for path in ("../secret", "reports/r0001/../../secret", "reports/r0002/report.json"):
+        save(tmp_path, replace(manifest, report_files={path: "0" * 64}))
+        with pytest.raises(ShardCorrupt, match="which is no report"):
+            check(tmp_path)
+
+
+def test_a_manifest_from_before_reports_had_digests_is_checked_by_the_one_it_has(
+    tmp_path: Path,
+) -> None:
+    save(tmp_path, build([shard(tmp_path, 0, [0, 1, 2, 4, 5, 6, 7])]))
+    path = tmp_path / "releases/r0001.json"
+    values = json.loads(path.read_text())
+    del values["report_files"]
+    path.write_text(json.dumps(values))
+    (tmp_path / "reports/r0001/report.html").unlink()
+    assert check(tmp_path).last.report_files == {}
+    (tmp_path / "reports/r0001/report.json").write_text("{ }")
+    with pytest.raises(ShardCorrupt, match=r"report\.json is not the file"):
+        check(tmp_path)
+
+
+def test_lines_of_the_owner_and_later_reports_leave_a_release_whole(release: Path) -> None:
+    card = (release / "README.md").read_text()
+    (release / "README.md").write_text(card.replace("license: mit", "zone: 1") + "\nby hand\n")
+    (release / "reports/verified-by-hand").mkdir()
+    assert len(check(release)) == 2
 
 
 def test_a_folder_that_is_no_release_says_so(tmp_path: Path) -> None:

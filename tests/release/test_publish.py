@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from release import swapping
 from release.errors import InputError, StorageError
 from release.publish import HeadMoved, LocalTarget, target_of
 
@@ -122,27 +123,22 @@ def test_a_full_disk_leaves_the_target_as_it_was(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["staged", "target"]
 
 
-def test_a_swap_killed_halfway_is_undone(
-    staged: Path, target: LocalTarget, monkeypatch: pytest.MonkeyPatch
+def test_a_swap_that_fails_halfway_leaves_the_target_as_it_was(
+    staged: Path, target: LocalTarget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Killed(BaseException):
-        pass
-
     rename = Path.rename
 
-    def killed_at_the_second(self: Path, to: Path) -> Path:
+    def fails_at_the_second(self: Path, to: Path) -> Path:
         if "incoming" in self.name:
-            raise Killed
+            raise OSError(errno.EIO, "Input/output error")
         return rename(self, to)
 
-    monkeypatch.setattr(Path, "rename", killed_at_the_second)
-    with pytest.raises(Killed):
+    monkeypatch.setattr(swapping, "exchange", lambda one, other: False)
+    monkeypatch.setattr(Path, "rename", fails_at_the_second)
+    with pytest.raises(StorageError, match="Input/output error"):
         target.publish(staged, "r0002", target.published())
-    monkeypatch.undo()
-    assert not target.path.exists()
-    target.refuse("elsewhere")
     assert _files(target.path) == FIRST
-    assert target.published().readme == "card of r0001"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["staged", "target"]
 
 
 def test_a_swap_killed_while_it_tidied_up_does_not_stop_the_next(

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from release import swapping
 from release.publish import HeadMoved, LocalTarget
 
-POINTS = ("target", ".target.incoming")
-"""What is renamed to swap a target of this name, in this order."""
+RENAMED = ("target", ".target.incoming", ".target.previous")
+"""What is renamed to swap a target of this name, in this order, where there is no one step."""
+POINTS = ("exchange", *RENAMED)
 
 
 def _release(folder: Path, name: str, by: str) -> Path:
@@ -59,19 +61,28 @@ def mine(tmp_path: Path) -> Path:
 
 @contextmanager
 def _beside(point: str, other: Callable[[], object]) -> Iterator[list[Future[object]]]:
-    """When a folder of this name is about to be renamed, `other` begins, and it is renamed once
-    `other` has ended or waits for a lock; at the end of it all `other` has ended."""
+    """When the target is about to be exchanged, or a folder of this name to be renamed, `other`
+    begins, and that is done once `other` has ended or asks for a lock; at the end of it all `other`
+    has ended."""
     rename, flock, goes_on = Path.rename, fcntl.flock, threading.Event()
+    exchange = swapping.exchange
     begun: list[bool] = []
     ended: list[Future[object]] = []
 
-    def rename_later(self: Path, to: Path) -> Path:
-        if self.name == point and not begun:
+    def let_begin(at: str) -> None:
+        if at == point and not begun:
             begun.append(True)
             ended.append(pool.submit(other))
             ended[0].add_done_callback(lambda _: goes_on.set())
             assert goes_on.wait(60)
+
+    def rename_later(self: Path, to: Path) -> Path:
+        let_begin(self.name)
         return rename(self, to)
+
+    def exchange_later(one: Path, two: Path) -> bool:
+        let_begin("exchange")
+        return point not in RENAMED and exchange(one, two)
 
     def told_of(file: int, operation: int) -> None:
         if begun:
@@ -80,6 +91,7 @@ def _beside(point: str, other: Callable[[], object]) -> Iterator[list[Future[obj
 
     with pytest.MonkeyPatch.context() as patched, ThreadPoolExecutor() as pool:
         patched.setattr(Path, "rename", rename_later)
+        patched.setattr(swapping, "exchange", exchange_later)
         patched.setattr(fcntl, "flock", told_of)
         yield ended
 
@@ -121,17 +133,31 @@ def test_a_line_that_was_added_to_the_card_meanwhile_is_not_written_over(
 
 def test_a_swap_that_is_under_way_is_not_undone(target: LocalTarget, mine: Path) -> None:
     """As a look at the folder does with one that was killed at this point."""
-    with _beside(POINTS[1], target.published) as other:
+    with _beside(".target.incoming", target.published) as other:
         target.publish(mine, "r0002", target.published())
     assert other[0].result() == target.published()
     assert _files(target.path) == BOTH
+
+
+def test_a_reader_neither_waits_for_a_run_nor_disturbs_it(
+    target: LocalTarget,
+) -> None:
+    (made := target.path.with_name(".target.incoming")).mkdir()
+    with open(lock := target.path.with_name(".target.lock"), "a") as theirs:
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+        assert list(target.published().releases) == ["r0001"]
+        assert made.exists()
+        assert lock.exists()
+    assert list(target.published().releases) == ["r0001"]
+    assert not made.exists()
+    assert not lock.exists()
 
 
 def test_of_two_first_releases_one_is_published(tmp_path: Path) -> None:
     target = LocalTarget(tmp_path / "target")
     after = target.published()
     mine, theirs = (_release(tmp_path / by, "r0001", by) for by in ("me", "somebody"))
-    with _beside(POINTS[1], lambda: target.publish(theirs, "r0001", after)) as other:
+    with _beside(".target.incoming", lambda: target.publish(theirs, "r0001", after)) as other:
         target.publish(mine, "r0001", after)
     assert isinstance(other[0].exception(), HeadMoved)
     assert _files(target.path) == FIRST

@@ -20,8 +20,9 @@ from source_files import NAMES, picture, png, write_parquet_file, write_tar
 
 from release.errors import InputError
 from release.images import decode
-from release.readers import Row, split_key, tar_samples
+from release.readers import Row
 from release.source import Source, open_source
+from release.tars import split_key, tar_samples
 
 
 def rows_of(source: Source, split: str = "train", *span: int) -> list[Row]:

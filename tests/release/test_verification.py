@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,8 +134,10 @@ def published(release: Path) -> dict[str, bytes]:
     return {str(path.relative_to(release)): path.read_bytes() for path in paths}
 
 
-def test_publishing_twice_on_a_day_changes_nothing(run: Run, given: Given) -> None:
+def test_publishing_twice_on_a_day_changes_nothing(run: Run, given: Given, tmp_path: Path) -> None:
     before = published(given.release)
+    os.link(given.release / "README.md", tmp_path / "README.md")
+    written = (tmp_path / "README.md").stat().st_mtime_ns
     verify(
         run,
         *(given.release, "--clean", given.clean, "--workdir", given.workdir, *FAST, "--publish"),
@@ -142,6 +145,7 @@ def test_publishing_twice_on_a_day_changes_nothing(run: Run, given: Given) -> No
         *("--delivered-as", "jpeg:90"),
     )
     assert published(given.release) == before
+    assert (tmp_path / "README.md").stat().st_mtime_ns == written  # nothing was opened for that
 
 
 def test_findings_kept_when_they_could_be_nan_are_reported(run: Run, given: Given) -> None:
