@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -92,10 +93,10 @@ class ShardCrafter:
     def _released_rows(
         self, shard: ShardSpec, tally: _Tally, progress: Callable[[int], None]
     ) -> Iterator[ReleasedRow]:
-        """The shard's rows as they are released, a few at a time in memory."""
-        make = partial(self._made, tally, progress)
-        for released in map(make, self._held(shard, tally)):
-            yield from released
+        """The shard's rows as they are released, a few at a time in memory: what `map` and `chain`
+        have handed over they hold no longer, as the variable of a loop would."""
+        made = map(partial(self._made, tally, progress), self._held(shard, tally))
+        return chain.from_iterable(made)
 
     def _made(
         self, tally: _Tally, progress: Callable[[int], None], held: list[Held]

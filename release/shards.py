@@ -147,16 +147,12 @@ def write_shard(
     StorageError where they cannot be written; nothing then has a final name that is not whole.
     """
     paths = {name: shard_path(name, split, shard.index, shard.release) for name in formats}
-    released: list[int] = []
     with _written({name: folder / path for name, path in paths.items()}, columns, encoding) as add:
-        for row in rows:
-            add(row)
-            released.append(row.row)
+        # A loop would hold each row, which may be large, until the next one is made.
+        released = tuple(map(add, rows))
     files = tuple(_described(folder, path, name, len(released)) for name, path in paths.items())
     seconds = round(time.monotonic() - started, 3)
-    record = ShardRecord(
-        shard.index, shard.start, shard.stop, tuple(released), files, measured(), seconds
-    )
+    record = ShardRecord(shard.index, shard.start, shard.stop, released, files, measured(), seconds)
     with _whole(_record_path(folder, split, shard)) as making:
         making.write_text(json.dumps(record.to_json()))
     return record
@@ -199,11 +195,8 @@ def _write_alone(
     columns: Columns,
     encoding: Encoding,
 ) -> ShardFile:
-    count = 0
     with _written({name: folder / path}, columns, encoding) as add:
-        for row in rows:
-            add(row)
-            count += 1
+        count = sum(1 for _ in map(add, rows))
     return _described(folder, path, name, count)
 
 
@@ -211,9 +204,11 @@ Add = Callable[[ReleasedRow], None]
 
 
 @contextmanager
-def _written(paths: Mapping[str, Path], columns: Columns, encoding: Encoding) -> Iterator[Add]:
-    """Every row that is added is in each of these files, by format; they get their names together,
-    once all of them are whole and the context ends well."""
+def _written(
+    paths: Mapping[str, Path], columns: Columns, encoding: Encoding
+) -> Iterator[Callable[[ReleasedRow], int]]:
+    """Every row that is added, whose number is told, is in each of these files, by format; they get
+    their names together, once all of them are whole and the context ends well."""
     with ExitStack() as whole:
         makings = [whole.enter_context(_whole(path)) for path in paths.values()]
         adds: dict[Path, Add] = {}
@@ -221,10 +216,11 @@ def _written(paths: Mapping[str, Path], columns: Columns, encoding: Encoding) ->
             whole.enter_context(_in_words(path))
             adds[path] = whole.enter_context(_WRITERS[name](making, columns, encoding))
 
-        def add(row: ReleasedRow) -> None:
+        def add(row: ReleasedRow) -> int:
             for path, add_to in adds.items():
                 with _in_words(path):
                     add_to(row)
+            return row.row
 
         yield add
 
