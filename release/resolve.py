@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from release import choices, demand, increment, machine
+from release import choices, demand, increment, machine, repeats
 from release.chain import Chain
+from release.committed import demand_one_noise
 from release.encode import Encoding
 from release.errors import InputError
 from release.existing import Existing, look
@@ -71,11 +72,17 @@ def resolve(options: ReleaseOptions, workdir: Workdir, terminal: Terminal) -> Re
         increment.demand_same_rows(chain, source, split, list(source.columns.features()))
     whole = _survey(source, split, options.rows, options, workdir, terminal)
     demand.labels(source, method, options)
+    name = split
     if not chain.manifests:
+        one_each = repeats.one_each(method)
+        name, whole = repeats.first_release(source, split, whole, one_each, workdir, terminal.line)
         demand.classes(source, whole, method, options)
     scored = _scored(source, split, options, workdir, terminal)
-    found = _Found(options, workdir, existing, source, split, whole, scored, method)
-    return _increment(found, terminal) if chain.manifests else _plan(found, None)
+    found = _Found(options, workdir, existing, source, split, name, whole, scored, method)
+    plan = _increment(found, terminal) if chain.manifests else _plan(found, None)
+    if plan is not None:
+        demand_one_noise(plan, workdir, existing.vault, chain.ids, reads=True)
+    return plan
 
 
 def _increment(found: _Found, terminal: Terminal) -> ReleasePlan | None:
@@ -91,6 +98,7 @@ def _increment(found: _Found, terminal: Terminal) -> ReleasePlan | None:
         existing.seed.digits,
         found.workdir,
         terminal.line,
+        one_each=repeats.one_each(found.method),
     )
     if step is not None:
         demand.several_classes(found.source, found.whole)
@@ -132,13 +140,15 @@ def _scored(
 
 @dataclass(frozen=True)
 class _Found:
-    """What was asked for and what was found, before the rest is decided."""
+    """What was asked for and what was found, before the rest is decided; survey: the name of
+    `whole` in WORKDIR."""
 
     options: ReleaseOptions
     workdir: Workdir
     existing: Existing
     source: Source
     split: str
+    survey: str
     whole: Survey
     scored: _Scored
     method: Method
@@ -210,7 +220,7 @@ def _place_in_chain(found: _Found, step: Increment | None) -> dict[str, object]:
         "first_rows": min(first, found.options.verify_rows),
         "date": datetime.now(UTC).date().isoformat(),
         "removed": 0 if step is None else step.removed,
-        "survey": found.split if step is None else step.survey,
+        "survey": found.survey if step is None else step.survey,
         "pairs": None if step is None else step.pairs,
         "old_rows": 0 if step is None else step.old_rows,
     }
