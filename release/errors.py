@@ -35,7 +35,13 @@ class SecondNoise(InputError):
 
 
 class GateMissed(ReleaseError):
+    """found: what is the matter, without what to do."""
+
     exit_code = 3
+
+    def __init__(self, message: str, found: str | None = None) -> None:
+        super().__init__(message)
+        self.found = found or message
 
 
 class TooManyBadRows(ReleaseError):

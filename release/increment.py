@@ -18,10 +18,11 @@ from release import choices, repeats
 from release.arrays import digest_of_arrays
 from release.chain import Chain
 from release.columns import demand_continued
-from release.errors import InputError
+from release.errors import InputError, SecondNoise
 from release.ledger import Comparison
 from release.manifest import Manifest
 from release.options import ReleaseOptions
+from release.plan import ReleasePlan
 from release.public_rows import REASON, public_rows, told
 from release.row_names import row_name
 from release.source import Source
@@ -179,6 +180,17 @@ def own_method(chain: Chain, options: ReleaseOptions) -> str | None:
     if options.incremental_method is not None or name == DEFAULT_INCREMENTAL:
         return None
     return name if _serves_new_rows(name) else None
+
+
+def keeping(
+    noise: SecondNoise, chain: Chain, plan: ReleasePlan, options: ReleaseOptions
+) -> ReleaseOptions:
+    """The options with the dataset's own method, where rows that nobody chose a method for have
+    its noise already, as of a pull request that waits; raises `noise` otherwise."""
+    own = own_method(chain, options) if plan.is_increment else None
+    if own in (None, plan.method) or own != noise.method:
+        raise noise
+    return replace(options, incremental_method=own, incremental_set=[])
 
 
 def _serves_new_rows(name: str) -> bool:

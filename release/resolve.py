@@ -13,7 +13,7 @@ from release import choices, demand, increment, machine, repeats
 from release.chain import Chain
 from release.committed import demand_one_noise
 from release.encode import Encoding
-from release.errors import InputError
+from release.errors import InputError, SecondNoise
 from release.existing import Existing, look
 from release.increment import Increment
 from release.opening import opened, tested
@@ -57,7 +57,7 @@ def resolve(options: ReleaseOptions, workdir: Workdir, terminal: Terminal) -> Re
     the source already. InputError says what cannot work."""
     existing = look(options, _target(options), terminal)
     chain = existing.chain
-    unused = without_effect(options, chain)
+    unused, asked = without_effect(options, chain), options
     if chain.manifests:
         options = increment.continued(options, chain)
     method = _method(options)
@@ -80,8 +80,14 @@ def resolve(options: ReleaseOptions, workdir: Workdir, terminal: Terminal) -> Re
     scored = _scored(source, split, options, workdir, terminal)
     found = _Found(options, workdir, existing, source, split, name, whole, scored, method)
     plan = _increment(found, terminal) if chain.manifests else _plan(found, None)
-    if plan is not None:
+    if plan is None:
+        return None
+    try:
         demand_one_noise(plan, workdir, existing.vault, chain.ids, reads=True)
+    except SecondNoise as noise:
+        kept = increment.keeping(noise, chain, plan, asked)
+        terminal.line(f"the new rows keep the noise that they have from {noise.method}")
+        return resolve(kept, workdir, terminal)
     return plan
 
 
