@@ -70,6 +70,6 @@ def noises(shards: Iterable[Path], pictures: Iterable[int]) -> dict[int, list[by
     rows = [decode(row.image).pixels for shard in sorted(shards) for row in read_shard(shard)]
     clean = {seed: np.asarray(picture(seed), np.int16) for seed in pictures}
     return {
-        seed: [pixels.tobytes() for pixels in rows if np.abs(pixels - image).max() <= 8]
+        seed: [pixels.tobytes() for pixels in rows if np.abs(pixels - image).max() <= 64]
         for seed, image in clean.items()
     }

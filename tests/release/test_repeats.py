@@ -16,7 +16,7 @@ from source_files import png, write_parquet_file
 from crafting.registry import methods
 from release.chain import Chain
 from release.plan import ReleasePlan
-from release.repeats import OTHER_LABEL, one_each, repeated
+from release.repeats import COPY, OTHER_LABEL, one_each, repeated
 from release.survey import Survey
 
 rows = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), max_size=20)
@@ -133,5 +133,25 @@ def test_a_source_without_labels_or_with_copies_alone_is_released_as_it_is(
     labels: list[int] | None, run: Run, tmp_path: Path
 ) -> None:
     write_parquet_file(tmp_path / "rl/data/train-0.parquet", [*map(png, [0, 1, 0, 2])], labels)
-    planned = Growing(run, tmp_path / "rl", tmp_path / "out").plan()
-    assert (planned["num_rows"], planned["survey"]) == (4, planned["split"])
+    assert Growing(run, tmp_path / "rl", tmp_path / "out").plan()["num_rows"] == 4
+    plan = ReleasePlan.load(tmp_path / "work/plan.json")
+    assert plan.survey == plan.split
+
+
+@pytest.mark.slow
+def test_copies_of_which_each_would_get_a_noise_of_its_own_are_left_out(
+    run: Run, tmp_path: Path
+) -> None:
+    """`em` makes noise row by row while it fits, from whatever rows stand beside each."""
+    made = Growing(run, tmp_path / "rl", tmp_path / "out")
+    _parquet(made.source, [*range(12), 1, 2, 3], [row % 3 for row in [*range(12), 1, 2]] + [1])
+    result = made.push("--method", "em")
+    assert result.exit_code == 0, result.output
+    assert "or once more, and two noises average out" in " ".join(result.stderr.split())
+    assert Chain.in_folder(made.target).last.quarantined == (
+        (12, COPY),
+        (13, COPY),
+        (14, OTHER_LABEL),
+    )
+    released = noises(made.target.glob("data/train/*"), range(12))
+    assert {len(found) for found in released.values()} == {1}
