@@ -27,7 +27,7 @@ COPY = "the same picture is there once more"
 
 def one_each(method: Method) -> bool:
     """Whether the method gives copies of a picture different noises, so that one alone may stay."""
-    return method.scope != "sample" or method.keeps_scratch
+    return method.scope != "sample"
 
 
 def repeated(survey: Survey, rows: np.ndarray, one_each: bool) -> np.ndarray:
