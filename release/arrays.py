@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -26,6 +27,14 @@ def create(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> np.memmap:
         with open(path, "r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return array
+
+
+def digest_of_arrays(*arrays: np.ndarray) -> str:
+    """24 hex digits of what the arrays hold."""
+    found = hashlib.sha256()
+    for values in arrays:
+        found.update(np.ascontiguousarray(values).tobytes())
+    return found.hexdigest()[:24]
 
 
 @contextmanager

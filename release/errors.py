@@ -2,6 +2,7 @@
 
     ReleaseError                 1  a bug, or a worker that died for good
     ├── InputError               2  the command, the source or the target is not usable as given
+    │   └── SecondNoise             rows are out with another noise, or may be
     ├── GateMissed               3  the release does not hold: not published, report kept
     ├── TooManyBadRows           4  more rows are unreadable than --max-bad allows
     ├── HubRefused               5  the Hub said no
@@ -25,8 +26,22 @@ class InputError(ReleaseError):
     exit_code = 2
 
 
+class SecondNoise(InputError):
+    """method: what made the noise that the rows have; None where that is not known."""
+
+    def __init__(self, message: str, method: str | None) -> None:
+        super().__init__(message)
+        self.method = method
+
+
 class GateMissed(ReleaseError):
+    """found: what is the matter, without what to do."""
+
     exit_code = 3
+
+    def __init__(self, message: str, found: str | None = None) -> None:
+        super().__init__(message)
+        self.found = found or message
 
 
 class TooManyBadRows(ReleaseError):

@@ -2,29 +2,31 @@
 
 A row is known by its image bytes and label, through the ledger; where it stands in the source and
 how the source is cut into files do not matter. Of those that are new, the ones whose picture is
-public under another label, or once more, are left out.
+public under another label, or once more, are left out; so is all but one of several labels that new
+rows give one picture.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import numpy as np
 
-from release import choices
+from release import choices, repeats
+from release.arrays import digest_of_arrays
 from release.chain import Chain
 from release.columns import demand_continued
-from release.errors import InputError
+from release.errors import InputError, SecondNoise
 from release.ledger import Comparison
 from release.manifest import Manifest
 from release.options import ReleaseOptions
-from release.public_rows import REASON, PublicRow, public_rows, told
+from release.plan import ReleasePlan
+from release.public_rows import REASON, public_rows, told
 from release.row_names import row_name
 from release.source import Source
-from release.survey import Survey, restrict
+from release.survey import Survey, restricted
 from release.vault import Vault
 from release.workdir import Seed, Workdir, typed_seed
 
@@ -57,9 +59,11 @@ def find(
     seed: str,
     workdir: Workdir,
     tell: Callable[[str], None],
+    *,
+    one_each: bool = False,
 ) -> Increment | None:
     """What the source has that the dataset has not, with its survey in WORKDIR; None where that is
-    nothing."""
+    nothing. one_each: copies are left out too (see `repeats`)."""
     ledger = vault.ledger(chain.ids)
     compared = ledger.compare(vault.marks(np.asarray(survey.digests)))
     removed = _released_only(compared.removed, chain)
@@ -77,12 +81,15 @@ def find(
         tell(told(source, split, public))
     if len(public) == len(good):
         return None
-    name, folder = _survey_folder(split, compared.new, survey, public, workdir)
+    left_out = {row.place: REASON for row in public}
+    rest = np.setdiff1d(good, list(left_out))
+    left_out |= repeats.left_out(source, split, survey, rest, one_each, tell)
+    name, folder = restricted(survey, split, compared.new, left_out, workdir)
     rows = Survey.load(folder)
     old = _sampled(_usable(compared, chain, survey), options.verify_rows, seed)
     pairs = np.concatenate([old, _numbered(compared.new, rows, chain.next_row)])
     pairs = pairs[np.argsort(pairs[:, 0])]
-    key = _digest(pairs)
+    key = digest_of_arrays(pairs)
     workdir.save_pairs(key, pairs)
     chosen = source.only(split, folder / "rows.npy")
     return Increment(chosen, rows, name, key, len(old), len(removed))
@@ -97,19 +104,6 @@ def _unreadable(source: Source, split: str, survey: Survey, new: np.ndarray) -> 
         f"{len(bad)} of {len(new)} new rows cannot be released (first: "
         f"{row_name(source, split, row)}, {reason}): mend them in the source, or take them out"
     )
-
-
-def _survey_folder(
-    split: str, new: np.ndarray, survey: Survey, public: list[PublicRow], workdir: Workdir
-) -> tuple[str, Path]:
-    """The name and the folder of the survey of these rows, with those that are public left out."""
-    left_out = {row.place: REASON for row in public}
-    # By what the rows are, too: a damaged file that was mended stands where it stood.
-    name = f"{split}-{_digest(new, survey.digests[new], np.array(list(left_out), np.int64))}"
-    folder = workdir.survey(name)
-    if not folder.exists():
-        restrict(survey, new, folder, left_out)
-    return name, folder
 
 
 def demand_options(options: ReleaseOptions) -> None:
@@ -186,6 +180,17 @@ def own_method(chain: Chain, options: ReleaseOptions) -> str | None:
     if options.incremental_method is not None or name == DEFAULT_INCREMENTAL:
         return None
     return name if _serves_new_rows(name) else None
+
+
+def keeping(
+    noise: SecondNoise, chain: Chain, plan: ReleasePlan, options: ReleaseOptions
+) -> ReleaseOptions:
+    """The options with the dataset's own method, where rows that nobody chose a method for have
+    its noise already, as of a pull request that waits; raises `noise` otherwise."""
+    own = own_method(chain, options) if plan.is_increment else None
+    if own in (None, plan.method) or own != noise.method:
+        raise noise
+    return replace(options, incremental_method=own, incremental_set=[])
 
 
 def _serves_new_rows(name: str) -> bool:
@@ -272,10 +277,3 @@ def _numbered(new: np.ndarray, rows: Survey, first_row: int) -> np.ndarray:
     """(L,2): each good new row of the source with the number that it is released under."""
     places = rows.rows()
     return np.stack([new[places], first_row + places], axis=1)
-
-
-def _digest(*arrays: np.ndarray) -> str:
-    found = hashlib.sha256()
-    for values in arrays:
-        found.update(np.ascontiguousarray(values).tobytes())
-    return found.hexdigest()[:24]

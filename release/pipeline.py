@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from release import increment, state
 from release.discover import is_hub_source
-from release.errors import GateMissed, HubRefused, InputError
+from release.errors import GateMissed, HubRefused, InputError, SecondNoise
 from release.launch import Launcher, opened
 from release.options import ReleaseOptions
 from release.places import Places, places_of
@@ -52,6 +52,14 @@ class Made:
     total: int
     seconds: dict[str, float]
     published: str | None = None
+
+
+@dataclass(frozen=True)
+class _Missed:
+    """A plan whose release did not hold, and what was said of it."""
+
+    plan: ReleasePlan
+    problem: GateMissed
 
 
 class Pipeline:
@@ -143,9 +151,10 @@ class Pipeline:
     def run(self, options: ReleaseOptions) -> None:
         """Everything, from the source to the published release; nothing where the target has every
         row already."""
+        missed: _Missed | None = None
         for _ in range(_RACES):
             self.made = None
-            plan = self.plan(options)
+            plan = self._plan_after(missed, options)
             if plan is None:
                 return
             self._places(plan).prepare()
@@ -155,12 +164,29 @@ class Pipeline:
                 return
             except HeadMoved:
                 self.terminal.line(f"{plan.target} was changed meanwhile: planning again")
-            except GateMissed as missed:
-                options = self._with_own_method(plan, options, missed)
+            except GateMissed as problem:
+                options = self._with_own_method(plan, options, problem)
+                missed = _Missed(plan, problem)
         raise HubRefused(
             f"the target was changed {_RACES} times while this release was made: wait until "
             "nobody else publishes there, then run the same command again; nothing is lost"
         )
+
+    def _plan_after(self, missed: _Missed | None, options: ReleaseOptions) -> ReleasePlan | None:
+        """The plan for these options; where another method missed the gate, its shards make room,
+        or, where this one must not give the rows a second noise, that is what it comes to."""
+        try:
+            plan = self.plan(options)
+        except SecondNoise as noise:
+            if missed is None:
+                raise
+            own = options.incremental_method
+            raise GateMissed(
+                f"{missed.problem.found}; and {own} cannot protect these rows instead: {noise}"
+            ) from None
+        if missed is not None:
+            shutil.rmtree(self.workdir.shards(missed.plan.craft_key()), ignore_errors=True)
+        return plan
 
     def _is_here(self, plan: ReleasePlan) -> bool:
         folder = self.workdir.state(plan.fit_key())
@@ -195,10 +221,11 @@ class Pipeline:
             first = self._places(plan).chain_before().manifests[0].method
             other = first if plan.method != first else increment.DEFAULT_INCREMENTAL
             advice = f"--incremental-method {other}, or raise --max-accuracy"
-        raise GateMissed(
+        found = (
             f"{report.verdict.reason}; nothing was published, the report is "
-            f"{self.workdir.report / 'report.html'}: try {advice}"
+            f"{self.workdir.report / 'report.html'}"
         )
+        raise GateMissed(f"{found}: try {advice}", found)
 
     def _with_own_method(
         self, plan: ReleasePlan, options: ReleaseOptions, missed: GateMissed
@@ -210,7 +237,6 @@ class Pipeline:
             own = increment.own_method(self._places(plan).chain_before(), options)
         if own is None or own == plan.method:
             raise missed
-        shutil.rmtree(self.workdir.shards(plan.craft_key()))
         self.terminal.line(
             f"with {plan.method} the release does not hold: the new rows are protected again, "
             f"with the dataset's own method {own}"

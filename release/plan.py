@@ -66,6 +66,19 @@ _IN_THE_BYTES = (
 )
 
 
+_IN_THE_NOISE = (
+    "method",
+    "preset",
+    "budget",
+    "settings",
+    "target_map",
+    "protect_classes",
+    "protect_share",
+    "net_size",
+    "num_classes",
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReleasePlan:
     """Everything a release depends on. Paths are absolute; numbers of rows are source rows.
@@ -191,7 +204,14 @@ class ReleasePlan:
         release."""
         test = [read_from(self.test_source), self.test_split]
         read = [self.rows_key(), *test, self.net_size, self.fit_rows, self.seed]
-        return digest_of(read if self.pairs is None else [*read, self.pairs])
+        some = self.survey if self.pairs is None and self.survey != self.split else self.pairs
+        return digest_of(read if some is None else [*read, some])
+
+    @property
+    def read_survey(self) -> str:
+        """The survey of the rows that fit and clean twins are drawn from: those of a first release,
+        else the whole source."""
+        return self.split if self.is_increment else self.survey
 
     @property
     def fit_part(self) -> str:
@@ -219,6 +239,14 @@ class ReleasePlan:
             self.survey,
         ]  # whatever folder lists them
         return digest_of([self.fit_key(), rows, *(getattr(self, name) for name in _IN_THE_BYTES)])
+
+    def noise_key(self) -> str:
+        """Names all that the noise of a row depends on besides the row: where keys are equal, it
+        has the same pixels in both releases, wherever it stands and however it is stored."""
+        method = self.configured()
+        made_by = self.fit_key() if method.has_fit else self.seed
+        company = None if method.scope == "sample" else self.craft_key()
+        return digest_of([made_by, company, *(getattr(self, name) for name in _IN_THE_NOISE)])
 
     def protected_key(self) -> str:
         """Names the released rows that victims train on: those of this release's shards and, from

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
 import numpy as np
 
-from release.ledger import Ledger
+from release.ledger import Ledger, Released
 from release.row_names import row_name
 from release.source import Source
 from release.survey import digests_as
@@ -37,10 +38,10 @@ def public_rows(
 ) -> Iterator[PublicRow]:
     """Which of these rows (ascending) the ledger has under whatever label. `marks` gives the marks
     (N,32) of digests (N,32). Reads these rows alone."""
-    released, labels = _Released(ledger), (*range(source.num_classes), None)
+    released, labels = Released(ledger.rows, ledger.marks), (*range(source.num_classes), None)
     for row in source.bare().picked(split, places):
-        digests = np.frombuffer(digests_as(row.image, labels), np.uint8).reshape(len(labels), -1)
-        found = released.rows(marks(digests))
+        digests = np.frombuffer(digests_as(sha256(row.image), labels), np.uint8)
+        found = released.rows(marks(digests.reshape(len(labels), -1)))
         for which in np.flatnonzero(found >= 0)[:1]:
             yield PublicRow(row.number, int(found[which]), labels[which])
 
@@ -55,26 +56,3 @@ def told(source: Source, split: str, found: Sequence[PublicRow]) -> str:
         f"noises average out (first: {name}, which is row {first.row}{known_as}); published rows "
         "keep their labels: for others, withdraw the dataset and make a new one"
     )
-
-
-class _Released:
-    """The rows of a ledger, found by their marks."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        order = np.argsort(_words(ledger.marks), kind="stable")
-        self._marks, self._numbers = ledger.marks[order], ledger.rows[order]
-        self._words = _words(self._marks)
-
-    def rows(self, marks: np.ndarray) -> np.ndarray:
-        """(N,) int64: the first row with each of these marks (N,32), -1 where there is none."""
-        if not len(self._words):
-            return np.full(len(marks), -1)
-        at = np.searchsorted(self._words, _words(marks)).clip(max=len(self._words) - 1)
-        found: np.ndarray = np.where((self._marks[at] == marks).all(axis=1), self._numbers[at], -1)
-        return found
-
-
-def _words(marks: np.ndarray) -> np.ndarray:
-    """(N,) uint64: the first eight bytes of each mark, by which they are sorted."""
-    words: np.ndarray = np.ascontiguousarray(marks[:, :8], np.uint8).view(np.uint64)[:, 0]
-    return words

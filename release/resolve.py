@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from release import choices, demand, increment, machine
+from release import choices, demand, increment, machine, repeats
 from release.chain import Chain
+from release.committed import demand_one_noise
 from release.encode import Encoding
-from release.errors import InputError
+from release.errors import InputError, SecondNoise
 from release.existing import Existing, look
 from release.increment import Increment
 from release.opening import opened, tested
@@ -53,7 +54,7 @@ def resolve(options: ReleaseOptions, workdir: Workdir, terminal: Terminal) -> Re
     the source already. InputError says what cannot work."""
     existing = look(options, _target(options), terminal)
     chain = existing.chain
-    unused = without_effect(options, chain)
+    unused, asked = without_effect(options, chain), options
     if chain.manifests:
         options = increment.continued(options, chain)
     method = _method(options)
@@ -68,11 +69,23 @@ def resolve(options: ReleaseOptions, workdir: Workdir, terminal: Terminal) -> Re
         increment.demand_same_rows(chain, source, split, list(source.columns.features()))
     whole = _survey(source, split, options.rows, options, workdir, terminal)
     demand.labels(source, method, options)
+    name = split
     if not chain.manifests:
+        one_each = repeats.one_each(method)
+        name, whole = repeats.first_release(source, split, whole, one_each, workdir, terminal.line)
         demand.classes(source, whole, method, options)
     scored = _scored(source, split, options, workdir, terminal)
-    found = _Found(options, workdir, existing, source, split, whole, scored, method)
-    return _increment(found, terminal) if chain.manifests else _plan(found, None)
+    found = _Found(options, workdir, existing, source, split, name, whole, scored, method)
+    plan = _increment(found, terminal) if chain.manifests else _plan(found, None)
+    if plan is None:
+        return None
+    try:
+        demand_one_noise(plan, workdir, existing.vault, chain.ids, reads=True)
+    except SecondNoise as noise:
+        kept = increment.keeping(noise, chain, plan, asked)
+        terminal.line(f"the new rows keep the noise that they have from {noise.method}")
+        return resolve(kept, workdir, terminal)
+    return plan
 
 
 def _increment(found: _Found, terminal: Terminal) -> ReleasePlan | None:
@@ -88,6 +101,7 @@ def _increment(found: _Found, terminal: Terminal) -> ReleasePlan | None:
         existing.seed.digits,
         found.workdir,
         terminal.line,
+        one_each=repeats.one_each(found.method),
     )
     if step is not None:
         demand.several_classes(found.source, found.whole)
@@ -129,13 +143,15 @@ def _scored(
 
 @dataclass(frozen=True)
 class _Found:
-    """What was asked for and what was found, before the rest is decided."""
+    """What was asked for and what was found, before the rest is decided; survey: the name of
+    `whole` in WORKDIR."""
 
     options: ReleaseOptions
     workdir: Workdir
     existing: Existing
     source: Source
     split: str
+    survey: str
     whole: Survey
     scored: _Scored
     method: Method
@@ -207,7 +223,7 @@ def _place_in_chain(found: _Found, step: Increment | None) -> dict[str, object]:
         "first_rows": min(first, found.options.verify_rows),
         "date": datetime.now(UTC).date().isoformat(),
         "removed": 0 if step is None else step.removed,
-        "survey": found.split if step is None else step.survey,
+        "survey": found.survey if step is None else step.survey,
         "pairs": None if step is None else step.pairs,
         "old_rows": 0 if step is None else step.old_rows,
     }

@@ -5,6 +5,7 @@ without holding them:
 
     labels.npy (N,) int64, -1 where there is none     good.npy (N,) bool
     sizes.npy (N,3) int32: C, H, W, 0 where bad       digests.npy (N,32) uint8
+    pictures.npy (N,16) uint8: the start of the digest of each image file alone
     thumbs.npy (N,16,16,3) uint8, 0 where bad: only where they are asked for
     survey.json   the key of the pass, bad rows with their reasons
 """
@@ -22,16 +23,18 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from release.arrays import create, whole_folder
+from release.arrays import create, digest_of_arrays, whole_folder
 from release.columns import check_kept_kind, check_kept_value
 from release.errors import InputError
 from release.images import THUMB, BadImage, decode, thumbnail
+from release.ledger import PICTURE
 from release.readers import file_size
 from release.source import Row, Source
 from release.threads import in_order
+from release.workdir import Workdir
 
 Progress = Callable[[int, int], None]
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Survey:
     labels: np.ndarray
     sizes: np.ndarray
     digests: np.ndarray
+    pictures: np.ndarray
     good: np.ndarray
     bad: Sequence[tuple[int, str]]
     thumbs: np.ndarray | None = None
@@ -89,6 +93,10 @@ class Survey:
         """The finished survey in `folder`, its arrays memory-mapped."""
         notes = json.loads((folder / "survey.json").read_text())
         there = [name for name in _OF_EACH if (folder / f"{name}.npy").exists()]
+        if not set(_ARRAYS) <= set(there):
+            raise InputError(
+                f"{folder} was written by another version: run `protect-release plan` again"
+            )
         arrays = {n: np.load(folder / f"{n}.npy", mmap_mode="r") for n in there}
         bad = [(int(row), str(reason)) for row, reason in notes["bad"]]
         return cls(**arrays, bad=bad)
@@ -98,6 +106,7 @@ _ARRAYS = {
     "labels": (np.int64, ()),
     "sizes": (np.int32, (3,)),
     "digests": (np.uint8, (32,)),
+    "pictures": (np.uint8, (PICTURE,)),
     "good": (np.bool_, ()),
 }
 _OF_EACH = _ARRAYS | {"thumbs": (np.uint8, (THUMB, THUMB, 3))}
@@ -105,14 +114,15 @@ _OF_EACH = _ARRAYS | {"thumbs": (np.uint8, (THUMB, THUMB, 3))}
 
 def row_digest(row: Row) -> bytes:
     """32 bytes that tell a row by its image file and label, wherever it stands."""
-    return digests_as(row.image, [row.label])
+    return digests_as(hashlib.sha256(row.image), [row.label])
 
 
-def digests_as(image: bytes, labels: Iterable[int | None]) -> bytes:
-    """The digests that a row of this image file has with each of these labels, end to end."""
-    whole, found = hashlib.sha256(image), []
+def digests_as(picture: hashlib._Hash, labels: Iterable[int | None]) -> bytes:
+    """The digests that a row of this image file, hashed, has with each of these labels, end to
+    end."""
+    found = []
     for label in labels:
-        labelled = whole.copy()
+        labelled = picture.copy()
         labelled.update(f"\0{label}".encode())
         found.append(labelled.digest())
     return b"".join(found)
@@ -169,6 +179,19 @@ def restrict(
     return Survey.load(folder)
 
 
+def restricted(
+    found: Survey, split: str, rows: np.ndarray, left_out: Mapping[int, str], workdir: Workdir
+) -> tuple[str, Path]:
+    """The name in WORKDIR and the folder of the survey of the split's `rows` (see `restrict`)."""
+    # By what the rows are, too: a damaged file that was mended stands where it stood.
+    left = np.array(list(left_out), np.int64)
+    name = f"{split}-{digest_of_arrays(rows, found.digests[rows], left)}"
+    folder = workdir.survey(name)
+    if not (folder / "pictures.npy").exists():  # earlier versions made none
+        restrict(found, rows, folder, left_out)
+    return name, folder
+
+
 def _key(source: Source, split: str, limit: int | None, thumbs: bool) -> str:
     read = source.to_json() | {"split": split, "limit": limit, "version": _VERSION}
     read |= {"thumbs": THUMB} if thumbs else {}
@@ -200,6 +223,7 @@ def _pass(
         at = seen.row
         arrays["labels"][at] = -1 if seen.label is None else seen.label
         arrays["digests"][at] = np.frombuffer(seen.digest, np.uint8)
+        arrays["pictures"][at] = np.frombuffer(seen.picture[:PICTURE], np.uint8)
         arrays["sizes"][at], arrays["good"][at] = seen.size, seen.reason is None
         if seen.thumb is not None:
             arrays["thumbs"][at] = seen.thumb
@@ -216,6 +240,7 @@ class _Seen:
     row: int
     label: int | None
     digest: bytes
+    picture: bytes
     size: tuple[int, int, int]
     reason: str | None
     thumb: np.ndarray | None = None
@@ -227,18 +252,19 @@ def _look(source: Source, kinds: Mapping[str, pa.DataType], row: Row, *, thumbs:
             check_kept_kind(name, value, kinds[name], row.number)
         if name not in source.kept_clean:
             check_kept_value(name, value, row.number)
-    digest, reason = row_digest(row), _label_problem(source, row.label)
+    reason, picture = _label_problem(source, row.label), hashlib.sha256(row.image)
+    digests = (digests_as(picture, [row.label]), picture.digest())
     label = None if reason else row.label
     if row.problem is not None:
-        return _Seen(row.number, label, digest, (0, 0, 0), row.problem)
+        return _Seen(row.number, label, digests, (0, 0, 0), row.problem)
     try:
         decoded = decode(row.image)
     except BadImage as problem:
-        return _Seen(row.number, label, digest, (0, 0, 0), str(problem))
+        return _Seen(row.number, label, *digests, (0, 0, 0), str(problem))
     height, width, channels = decoded.pixels.shape
     size = (0, 0, 0) if reason else (channels, height, width)
     thumb = thumbnail(decoded.pixels) if thumbs and not reason else None
-    return _Seen(row.number, label, digest, size, reason, thumb)
+    return _Seen(row.number, label, *digests, size, reason, thumb)
 
 
 def _label_problem(source: Source, label: int | None) -> str | None:

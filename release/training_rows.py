@@ -38,7 +38,7 @@ def cache_clean(plan: ReleasePlan, workdir: Workdir, part: str, terminal: Termin
     split = plan.test_split if part == "test" else plan.split
     if split is None or folder.exists():
         return
-    survey = Survey.load(workdir.survey(split))
+    survey = Survey.load(workdir.survey(split if part == "test" else plan.read_survey))
     source = (part == "test" and plan.test_source) or plan.source
     with terminal.stage(f"cache {split}") as tell:
         cache.build(
@@ -101,7 +101,8 @@ def _wanted(plan: ReleasePlan, workdir: Workdir) -> np.ndarray | None:
         return workdir.pairs(plan.pairs)
     if plan.fit_rows >= plan.num_rows:
         return None
-    rows = cache.sample(Survey.load(workdir.survey(plan.split)), plan.fit_rows, plan.seed)
+    survey = Survey.load(workdir.survey(plan.read_survey))
+    rows = cache.sample(survey, plan.fit_rows, plan.seed)
     return np.stack([rows, rows], axis=1)
 
 

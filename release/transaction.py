@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 
 from release.chain import Chain
+from release.committed import demand_one_noise, entry_of
 from release.errors import InputError
-from release.ledger import LedgerEntry
 from release.places import Places
 from release.plan import ReleasePlan
 from release.publish import HeadMoved, tag_name
 from release.published import why_private
 from release.staging import demand_staged, staged_release
-from release.survey import Survey
 from release.workdir import Seed, Workdir, forget_seed
 
 _EDITS = 5
@@ -51,16 +50,16 @@ def publish_release(plan: ReleasePlan, workdir: Workdir, places: Places) -> str:
 
 
 def _keep(plan: ReleasePlan, workdir: Workdir, places: Places, chain: Chain) -> None:
-    """The vault holds the seed, the State and every row of this release."""
-    survey, branch = Survey.load(workdir.survey(plan.survey)), places.target.branch
-    marks = places.vault.marks(survey.digests)
+    """The vault holds the seed, the State and every row of this release; SecondNoise where one of
+    them was given another noise since the release was planned, on whatever machine."""
+    demand_one_noise(plan, workdir, places.vault, chain.ids, reads=False)
     places.vault.keep(
         seed=Seed(plan.seed, plan.typed_seed),
         states={plan.state_key(): workdir.state(plan.fit_key())},
-        release=tag_name(plan.release, branch),
+        release=tag_name(plan.release, places.target.branch),
         release_id=plan.release_id(),
-        rows=LedgerEntry.of(plan.first_row, marks),
-        confirmed={tag_name(m.release, branch): m.id for m in chain.manifests},
+        rows=entry_of(plan, workdir, places.vault),
+        confirmed=bool(chain.manifests),
     )
     forget_seed(plan.source["spec"], plan.target)
 

@@ -34,7 +34,7 @@ from release.errors import InputError, StorageError
 from release.ledger import Ledger, LedgerEntry
 from release.ledger import marks as keyed_marks
 from release.store import Content, Store, write_owned
-from release.workdir import Seed, target_id
+from release.workdir import Seed
 
 KEY_VARIABLE = "PROTECT_RELEASE_KEY"
 _SHORTEST = 16
@@ -130,6 +130,15 @@ class _OwnerKey:
         )
 
 
+@dataclass(frozen=True)
+class Kept:
+    """An entry of the ledger: what its release is called there, where it lies, and the entry."""
+
+    release: str
+    place: str
+    entry: LedgerEntry
+
+
 @dataclass(frozen=True, repr=False)
 class _Keys:
     """What a stretched key gives: one for the files, one for the marks of rows."""
@@ -214,6 +223,15 @@ class Vault:
         """Whether the State of this key is kept."""
         return _listing_name(key) in self._names
 
+    def is_state(self, key: str, folder: Path) -> bool:
+        """Whether the State that is kept under this key is the one in `folder`."""
+        files: list[str] = json.loads(self._read(_listing_name(key)))
+        return all(
+            (folder / file).is_file()
+            and (folder / file).read_bytes() == self._read(_state_name(key, file))
+            for file in files
+        )
+
     def load_state(self, key: str, folder: Path) -> None:
         """The State's files lie in `folder`, which appears whole and is for its owner's eyes alone.
 
@@ -226,7 +244,7 @@ class Vault:
                 write_owned(making / file, self._read(_state_name(key, file)))
 
     def marks(self, digests: np.ndarray) -> np.ndarray:
-        """(N,32) uint8: by what the ledger knows the rows of these digests (N,32) uint8."""
+        """(N,32) uint8: by what the ledger knows the rows, or pictures, of these digests (N,D)."""
         return keyed_marks(self._unlocked().digest, digests)
 
     def ledger(self, release_ids: Sequence[str]) -> Ledger:
@@ -241,6 +259,16 @@ class Vault:
                 )
         return Ledger([self._entry(names[release_id]) for release_id in release_ids])
 
+    def unseen(self, release_ids: Sequence[str]) -> Iterator[Kept]:
+        """What is kept of every release but these, looked for anew and one in memory at a time:
+        those that wait as pull requests, were withdrawn, are on other branches or in copies of the
+        dataset, or never came to be."""
+        self._names = self._names_now()
+        for name, release, release_id in _entries(sorted(self._names)):
+            if release_id not in release_ids:
+                place = f"{name} of the state at {self._store.place}"
+                yield Kept(release, place, self._entry(name))
+
     def keep(
         self,
         *,
@@ -249,29 +277,26 @@ class Vault:
         release: str,
         release_id: str,
         rows: LedgerEntry,
-        confirmed: Mapping[str, str],
+        confirmed: bool,
     ) -> None:
         """In one change: the seed, the States by key (folders of release.state) and the rows of
-        this release are kept, and the rows of releases that never came to be are dropped.
+        this release are kept.
 
         States that were kept before stay as they are, and so does a seed once a release is
-        confirmed, whose rows were made with it. `release` is the release's tag, and `confirmed` are
-        the ids of the releases that readers see, by their tags: dropped are entries whose release
-        they see under another id. One of a release that they do not see yet stays, for another run
-        may be about to publish it; so does one of another branch. Doing this again changes nothing.
+        `confirmed`, which readers see and whose rows were made with it. No rows are ever dropped:
+        of a release that is not to be seen, nobody knows who saw it. `release` is the release's
+        tag. Doing this again changes nothing.
         """
-        there, line = self._look_again(), self._line()
-        seen = {line + name: release_id for name, release_id in confirmed.items()}
-        dropped = {n for n, name, id in _entries(there) if seen.get(name, id) != id}
+        there = self._look_again()
         with self._sealed_states(states, there) as additions:
             additions |= {} if self.exists else {_SALT: self._unlocked().salt}
             if seed != self._seed and not (self._seed and confirmed):
                 additions |= self._facts(seed)
-            entry = _entry_name(line + release, release_id)
+            entry = _entry_name(release, release_id)
             additions |= self._changed(entry, rows.to_bytes(), there)
-            if additions or dropped:
-                self._store.change(additions, sorted(dropped), f"Keep {release} ({release_id})")
-        self._names = (there | set(additions)) - dropped
+            if additions:
+                self._store.change(additions, [], f"Keep {release} ({release_id})")
+        self._names = there | set(additions)
         if _FACTS in additions:
             self._seed = seed
 
@@ -279,6 +304,9 @@ class Vault:
         """What is there now, after whatever others did since this vault was opened."""
         if not self.exists:
             self.prepare()
+        return self._names_now()
+
+    def _names_now(self) -> set[str]:
         there = set(self._store.names())
         if not self.exists and _SALT in there:
             raise StorageError(
@@ -286,11 +314,6 @@ class Vault:
                 "same command again"
             )
         return there
-
-    def _line(self) -> str:
-        """What tags begin with in the ledger: that of a target that has not the name for which the
-        vault was begun may be a copy, which others do not drop releases of, nor it theirs."""
-        return "" if self._begun_for == self._target else f"{target_id(self._target)}-"
 
     def _facts(self, seed: Seed) -> dict[str, Content]:
         named = {"seed": seed.digits, "typed": seed.typed}

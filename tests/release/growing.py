@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from clean_data import Run
-from source_files import png
+from source_files import picture, png
 from typer.testing import Result
+
+from release.images import decode
+from release.shards import read_shard
 
 
 @dataclass(frozen=True)
@@ -57,3 +62,14 @@ def grown(run: Run, folder: Path, classes: str = "ab", *options: object) -> Grow
     first = made.push(*options)
     assert first.exit_code == 0, first.output
     return made
+
+
+def noises(shards: Iterable[Path], pictures: Iterable[int]) -> dict[int, list[bytes]]:
+    """By the seed of each clean picture: the protected pixels of every row that shows it, decoded
+    from these Parquet shards."""
+    rows = [decode(row.image).pixels for shard in sorted(shards) for row in read_shard(shard)]
+    clean = {seed: np.asarray(picture(seed), np.int16) for seed in pictures}
+    return {
+        seed: [pixels.tobytes() for pixels in rows if np.abs(pixels - image).max() <= 64]
+        for seed, image in clean.items()
+    }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import io
+import zlib
 from collections import Counter
 
 import numpy as np
@@ -12,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from release.errors import StorageError
-from release.ledger import Ledger, LedgerEntry, marks
+from release.ledger import PICTURE, Ledger, LedgerEntry, Noise, Released, marks
 
 KEY = b"k" * 32
 
@@ -95,6 +97,9 @@ def test_a_mark_is_a_keyed_digest_of_the_rows_digest() -> None:
     assert made.shape == (3, 32)
     assert not np.array_equal(made, marks(b"l" * 32, digests))
     assert marks(KEY, digests[:0]).shape == (0, 32)
+    assert bytes(marks(KEY, digests[:, :16])[1]) == hmac.digest(
+        KEY, bytes(digests[1, :16]), "sha256"
+    )
 
 
 @given(st.lists(st.integers(0, 2**40), max_size=20))
@@ -106,10 +111,40 @@ def test_an_entry_reads_back(rows: list[int]) -> None:
     assert np.array_equal(read.marks, made.marks)
 
 
+def test_an_entry_says_what_made_its_noise_and_what_it_left_out() -> None:
+    pictures = _marks("abc")[:, :PICTURE]
+    made = LedgerEntry.of(5, _marks("xyz"), pictures, Noise("tap", "k1"), [6])
+    read = LedgerEntry.from_bytes(made.to_bytes(), "entry")
+    assert (read.noise, list(read.left_out)) == (Noise("tap", "k1"), [6])
+    assert np.array_equal(read.pictures, pictures)
+    released = read.released()
+    assert released.rows.tolist() == [5, 7]
+    assert np.array_equal(released.marks, made.marks[[0, 2]])
+    assert np.array_equal(released.pictures, pictures[[0, 2]])
+    assert released.noise == read.noise
+
+
+def test_an_entry_of_an_earlier_version_reads_back() -> None:
+    """It had the steps between rows and the marks, and nothing more."""
+    buffer, steps = io.BytesIO(), np.array([4, 1], "<i8")
+    np.save(buffer, np.frombuffer(zlib.compress(steps.tobytes()), np.uint8))
+    np.save(buffer, _marks("ab"))
+    read = LedgerEntry.from_bytes(buffer.getvalue(), "entry")
+    assert read.rows.tolist() == read.released().rows.tolist() == [4, 5]
+    assert np.array_equal(read.marks, _marks("ab"))
+    assert (read.noise, read.pictures, list(read.left_out)) == (None, None, [])
+
+
+def test_released_rows_are_found_by_their_marks() -> None:
+    found = Released(np.array([7, 8, 9]), _marks("bab"))
+    assert found.rows(_marks("abx")).tolist() == [8, 7, -1]
+    assert Released(np.empty(0, np.int64), _marks("")).rows(_marks("ab")).tolist() == [-1, -1]
+
+
 def test_an_entry_of_many_rows_is_its_marks_and_hardly_more() -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (200_000, 32), dtype=np.uint8)
-    data = LedgerEntry.of(7, noise).to_bytes()
-    assert len(data) < 200_000 * 32 + 4096
+    noise = np.random.default_rng(0).integers(0, 256, (200_000, 48), dtype=np.uint8)
+    data = LedgerEntry.of(7, noise[:, :32], noise[:, 32:], Noise("tap", "k1")).to_bytes()
+    assert len(data) < 200_000 * 48 + 4096
     assert LedgerEntry.from_bytes(data, "entry").rows[[0, -1]].tolist() == [7, 200_006]
 
 

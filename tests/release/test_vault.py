@@ -125,9 +125,8 @@ def test_a_seed_and_a_state_that_were_kept_stay(
     keep(open_vault(store), states={"k1": fitted})
     before = _bytes(store)
     state.save(tmp_path / "other", {"other": torch.zeros(1)})
-    other, seen = Seed("0" * 64, typed=False), {"r0001": "a1"}
-    states = {"k1": tmp_path / "other"}
-    keep(open_vault(store), 2, "b2", seed=other, states=states, confirmed=seen)
+    other, states = Seed("0" * 64, typed=False), {"k1": tmp_path / "other"}
+    keep(open_vault(store), 2, "b2", seed=other, states=states, confirmed=True)
     assert open_vault(store).seed() == SEED
     after = _bytes(store)
     assert after.keys() - before.keys() == {"ledger/r0002-b2.enc"}
@@ -143,24 +142,36 @@ def test_keeping_a_release_again_changes_nothing(store: FolderStore, fitted: Pat
         assert _bytes(store) == before
 
 
-def test_a_release_that_never_came_to_be_is_dropped(store: FolderStore) -> None:
-    keep(open_vault(store))
-    keep(open_vault(store), 2, "dropped")
-    keep(open_vault(store), 2, "b2", confirmed={"r0001": "a1"})
-    keep(open_vault(store), 3, "c3", confirmed={"r0001": "a1", "r0002": "b2"})
-    vault = open_vault(store)
-    assert vault.ledger(["a1", "b2", "c3"]).rows.tolist() == [0, 1, 2, 3, 4, 5]
-    with pytest.raises(InputError):
-        vault.ledger(["a1", "dropped"])
-    assert not [name for name in store.names() if "dropped" in name]
-
-
-def test_a_release_that_another_run_is_about_to_publish_stays(store: FolderStore) -> None:
+def test_a_release_that_readers_do_not_see_is_kept_too(store: FolderStore) -> None:
+    """It may be a pull request, or have been seen before it was withdrawn."""
     keep(open_vault(store))
     one, other = open_vault(store), open_vault(store)
-    keep(one, 2, "b2", confirmed={"r0001": "a1"})
-    keep(other, 2, "b3", confirmed={"r0001": "a1"})
-    assert open_vault(store).ledger(["a1", "b2"]).rows.tolist() == [0, 1, 2, 3]
+    keep(one, 2, "pending", confirmed=True)
+    keep(other, 2, "b2", confirmed=True)
+    vault = open_vault(store)
+    keep(vault, 3, "c3", confirmed=True)
+    assert vault.ledger(["a1", "b2", "c3"]).rows.tolist() == [0, 1, 2, 3, 4, 5]
+    (kept,) = vault.unseen(["a1", "b2", "c3"])
+    assert (kept.release, kept.entry.rows.tolist()) == ("r0002", [2, 3])
+    assert kept.place == f"ledger/r0002-pending.enc of the state at {store.place}"
+
+
+def test_what_another_run_kept_meanwhile_is_seen(store: FolderStore) -> None:
+    keep(open_vault(store))
+    vault = open_vault(store)
+    assert not list(vault.unseen(["a1"]))
+    keep(open_vault(store), 2, "b2")
+    assert [kept.release for kept in vault.unseen(["a1"])] == ["r0002"]
+    assert not list(vault.unseen(["a1", "b2"]))
+
+
+def test_a_state_is_told_from_another(store: FolderStore, fitted: Path, tmp_path: Path) -> None:
+    keep(open_vault(store), states={"k1": fitted})
+    vault = open_vault(store)
+    assert vault.is_state("k1", fitted)
+    state.save(tmp_path / "other", STATE | {"centres": torch.zeros(3, 4)})
+    assert not vault.is_state("k1", tmp_path / "other")
+    assert not vault.is_state("k1", tmp_path / "nowhere")
 
 
 def test_a_release_that_is_not_kept_is_named(store: FolderStore) -> None:
@@ -172,8 +183,9 @@ def test_a_release_that_is_not_kept_is_named(store: FolderStore) -> None:
 def test_of_two_runs_that_begin_a_vault_one_does(store: FolderStore) -> None:
     one, other = open_vault(store), open_vault(store)
     keep(one)
-    with pytest.raises(StorageError, match=r"another run began.*run the same command again"):
-        keep(other, 1, "b2")
+    for meets in (lambda: keep(other, 1, "b2"), lambda: list(other.unseen([]))):
+        with pytest.raises(StorageError, match=r"another run began.*run the same command again"):
+            meets()
     assert open_vault(store).ledger(["a1"]).rows.tolist() == [0, 1]
 
 
@@ -217,17 +229,17 @@ def test_another_target_is_refused(store: FolderStore) -> None:
 
 
 def test_a_copy_of_a_dataset_and_the_dataset_both_grow(store: FolderStore) -> None:
-    """Neither drops what the other released, though it drops what itself did not release."""
+    """Each knows what the other released, since one picture may be in both."""
     keep(open_vault(store))
-    mine, theirs = {"r0001": "a1"}, {"r0001": "a1"}
+    ids = {"org/name": ["a1"], "org/copy": ["a1"]}
     for number in (2, 3):
-        for target, seen in (("org/name", mine), ("org/copy", theirs)):
-            keep(open_vault(store, target), number, f"{target[-4:]}dropped{number}", confirmed=seen)
-            keep(open_vault(store, target), number, f"{target[-4:]}{number}", confirmed=seen)
-            seen[f"r000{number}"] = f"{target[-4:]}{number}"
-    for seen in (mine, theirs):
-        assert len(open_vault(store).ledger([*seen.values()]).rows) == 6
-    assert [name for name in store.names() if "dropped2" in name] == []
+        for target, seen in ids.items():
+            keep(open_vault(store, target), number, f"{target[-4:]}{number}", confirmed=True)
+            seen.append(f"{target[-4:]}{number}")
+    for target, seen in ids.items():
+        vault = open_vault(store, target)
+        assert len(vault.ledger(seen).rows) == 6
+        assert [kept.release for kept in vault.unseen(seen)] == ["r0002", "r0003"]
 
 
 @pytest.mark.parametrize("at", [0, 11, 12, 40, -1])

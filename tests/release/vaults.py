@@ -30,6 +30,6 @@ def keep(vault: Vault, number: int = 1, id: str = "a1", **more: Any) -> None:
         "release": f"r{number:04d}",
         "release_id": id,
         "rows": LedgerEntry.of(first, vault.marks(DIGESTS[first : first + 2])),
-        "confirmed": {},
+        "confirmed": False,
     }
     vault.keep(**kept | more)
