@@ -256,7 +256,7 @@ def _look(source: Source, kinds: Mapping[str, pa.DataType], row: Row, *, thumbs:
     digests = (digests_as(picture, [row.label]), picture.digest())
     label = None if reason else row.label
     if row.problem is not None:
-        return _Seen(row.number, label, digests, (0, 0, 0), row.problem)
+        return _Seen(row.number, label, *digests, (0, 0, 0), row.problem)
     try:
         decoded = decode(row.image)
     except BadImage as problem:
