@@ -302,8 +302,9 @@ def _as_text(value: Any) -> str:
 
 @contextmanager
 def _whole(path: Path) -> Iterator[Path]:
-    """What is written under the temporary name that this yields is at `path`, and on the disk."""
-    making = path.with_name(f".{path.name}.{os.getpid()}")
+    """What is written under the temporary name that this yields is at `path`, and on the disk.
+    Whoever writes it next, after a process that was killed, takes the same name."""
+    making = path.with_name(f".{path.name}.part")
     try:
         with _in_words(path):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -66,7 +66,7 @@ def test_abl_sets_aside_what_was_learnt_first_and_goes_on_without_it() -> None:
 def test_abl_unlearns_what_it_set_aside() -> None:
     split = marked(160, seed=3)
     kept, unlearnt = (
-        Phases(AntiBackdoorLearning(share=0.05, rate=rate), split, epochs=8) for rate in (0, 0.05)
+        Phases(AntiBackdoorLearning(share=0.05, rate=rate), split, epochs=4) for rate in (0, 0.05)
     )
     aside = split.take(sorted(rows_of(split) - rows_of(kept.split)))
     first = next(aside.batches(8))

@@ -89,12 +89,12 @@ def test_an_interrupted_victim_ends_with_the_same_outcome(clean: Outcome) -> Non
 
 
 def test_a_victim_learns_and_is_scored_after_every_epoch(clean: Outcome) -> None:
-    assert clean.final > 0.9
+    assert clean.final > 0.7
     assert len(clean.curve) == 6
     assert clean.curve[-1].test_accuracy == clean.final
     assert clean.curve[-1].loss < clean.curve[0].loss
     assert (clean.train_rows, clean.test_rows, clean.num_parameters) == (400, 80, 72788)
-    assert clean.train_accuracy > 0.9
+    assert clean.train_accuracy > 0.7
     assert np.sum(clean.confusion) == 80
     assert np.trace(clean.confusion) == round(clean.final * 80)
 

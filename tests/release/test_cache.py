@@ -120,7 +120,7 @@ def test_a_row_that_changed_meanwhile_is_named(parquet: Path) -> None:
 def surveyed(good: list[bool]) -> Survey:
     count = len(good)
     sizes, digests = np.zeros((count, 3), np.int32), np.zeros((count, 32), np.uint8)
-    return Survey(np.zeros(count, np.int64), sizes, digests, np.array(good), [])
+    return Survey(np.zeros(count, np.int64), sizes, digests, digests, np.array(good), [])
 
 
 def test_a_sample_is_drawn_from_good_rows_by_the_seed() -> None:

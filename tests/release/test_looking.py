@@ -15,7 +15,7 @@ from tests.hub.server import Hub
 def sorted_rows(tmp_path: Path) -> Path:
     """Six rows of the first class come before those of the others, of which one has a single."""
     labels = np.array([0] * 6 + [1] * 4 + [2])
-    pixels = np.arange(len(labels) * 64, dtype=np.uint8).reshape(-1, 8, 8)
+    pixels = np.random.default_rng(0).integers(0, 256, (len(labels), 8, 8), np.uint8)
     write_split(tmp_path / "sorted/data/train-0.parquet", pixels.repeat(4, 1).repeat(4, 2), labels)
     return tmp_path / "sorted"
 

@@ -21,7 +21,7 @@ def surveyed(images: np.ndarray, labels: np.ndarray, bad: tuple[int, ...] = ()) 
     sizes = np.tile(np.array([3, *images.shape[1:3]], dtype=np.int32), (len(images), 1))
     digests = np.zeros((len(images), 32), dtype=np.uint8)
     thumbs = np.stack([thumbnail(image) for image in images])
-    return Survey(labels, sizes, digests, good, [(row, "bad") for row in bad], thumbs)
+    return Survey(labels, sizes, digests, digests, good, [(row, "bad") for row in bad], thumbs)
 
 
 @pytest.fixture(scope="module")

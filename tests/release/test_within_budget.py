@@ -12,7 +12,7 @@ from PIL import Image
 
 from crafting.budget import L2, Linf
 from release import machine
-from release.craft import _is_within, batch_size
+from release.craft import _batches, _is_within, batch_size
 from release.resolve import _batch_size
 
 
@@ -35,6 +35,24 @@ def test_large_images_are_crafted_few_at_a_time(monkeypatch: pytest.MonkeyPatch)
     assert batch_size(64, 3 * 1000 * 800) == 6
     assert batch_size(64, 3 * 1300 * 1000) == 4
     assert batch_size(64, 3 * 4000 * 3000) == 1
+
+
+def test_a_large_image_does_not_set_how_many_small_ones_are_crafted_together() -> None:
+    """Each shape goes by its own size; nothing but the shape of an array is looked at."""
+    small, medium, large = (
+        np.broadcast_to(np.uint8(0), shape)
+        for shape in ((32, 32, 3), (1000, 800, 3), (4000, 3000, 3))
+    )
+    clean = [large, *[small] * 70, *[medium] * 7, large]
+    batches = list(_batches(list(range(len(clean))), clean, most=64))
+    assert batches == [
+        [0],
+        [78],
+        [*range(1, 65)],
+        [*range(65, 71)],
+        [*range(71, 77)],
+        [77],
+    ]
 
 
 def test_nets_see_images_of_eight_pixels_or_more(run: Run, tmp_path: Path) -> None:

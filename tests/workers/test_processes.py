@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -46,6 +47,33 @@ def test_ranks_that_craft_open_no_socket_and_know_no_secret(workdir: Path) -> No
         assert parent.returncode == 0, parent.stderr.read()  # type: ignore[union-attr]
     assert len(seen) == 2
     assert bound == {}
+
+
+@pytest.mark.slow
+def test_no_process_of_a_push_is_reached_from_another_machine(small: Path, tmp_path: Path) -> None:
+    """From the plan to the published release, with ranks that fit together and victims."""
+    command = [
+        *(sys.executable, "-m", "release", "push", small, "--to", tmp_path / "out"),
+        *planned(small, tmp_path / "work", workers=2)[4:],
+        *("--fit-workers", "2", "--victim-epochs", "1", "--max-accuracy", "1"),
+    ]
+    bound: dict[tuple[str, int], bool] = {}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as parent:
+        stages = set()
+        while parent.poll() is None:
+            mine = ranks(parent)
+            stages |= {stage for pid in mine for stage in _stages_of(pid)}
+            bound |= addresses([parent.pid, *mine])
+        assert parent.returncode == 0, parent.stderr.read()  # type: ignore[union-attr]
+    assert stages == {"fit", "craft", "verify"}
+    assert {address for address, _ in bound} == {"127.0.0.1"}
+
+
+def _stages_of(pid: int) -> list[str]:
+    """The stage that a rank was told, while it runs."""
+    path = Path(f"/proc/{pid}/cmdline")
+    told = path.read_text().split("\0") if path.exists() else []
+    return [json.loads(order)["stage"] for order in told[-2:-1]]
 
 
 @pytest.fixture(scope="module")
