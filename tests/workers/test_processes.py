@@ -130,6 +130,7 @@ def test_a_parent_killed_while_its_ranks_start_takes_them_along(workdir: Path) -
             parent.kill()
             parent.wait(PATIENCE_SECONDS)
             wait_for(partial(_are_gone, started))
+        assert _are_gone(ranks(parent))
 
 
 def _are_gone(pids: list[int]) -> bool:
