@@ -24,7 +24,7 @@ from benchmarks.memory import peaks
 _SIZES = {"12 megapixels": (4000, 3000, 6), "50 megapixels": (8160, 6120, 4)}
 _METHODS = {
     "random-noise": (),
-    "sep-both-mi": ("--set", "surrogate_epochs=1", "--set", "checkpoints=2"),
+    "sep-both-mi": ("--set", "surrogate_epochs=2", "--set", "checkpoints=2"),
 }
 
 

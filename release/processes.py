@@ -45,11 +45,14 @@ def run_ranks(order: Order, *, ranks: int, max_restarts: int) -> None:
     which ends the others too, and Interrupted where a signal ended the stage."""
     workdir = Workdir(Path(order.workdir))
     workdir.log.write_text("")
+    workdir.failure.unlink(missing_ok=True)
     running = _Running(order, ranks)
     with _raising_signals(order.stage), running:
         running.start(range(ranks))
         while (died := running.wait(workdir.failure)) is not None:
             rank, code = died
+            with open(workdir.log, "a") as log:
+                log.write(f"{order.stage}: rank {rank} of {ranks} ended with {code}\n")
             if max_restarts == 0:
                 raise ReleaseError(
                     f"a worker died in {order.stage} (rank {rank}, exit code {code}; see "
@@ -176,8 +179,9 @@ def _raising_signals(stage: str) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    # What is ignored already, as under nohup, goes on being ignored.
-    heard = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    # What is ignored already, as under nohup, goes on being ignored; None is another program's.
+    kept = (signal.SIG_IGN, None)
+    heard = [number for number in _SIGNALS if signal.getsignal(number) not in kept]
     before = {number: signal.signal(number, interrupt) for number in heard}
     try:
         yield

@@ -125,7 +125,8 @@ def seated(order: Order, seat: Seat) -> Rank:
     elif order.device == "cuda":
         import torch
 
-        os.environ["ACCELERATE_TORCH_DEVICE"] = f"cuda:{seat.rank % torch.cuda.device_count()}"
+        torch.cuda.set_device(seat.rank % torch.cuda.device_count())
+        os.environ["ACCELERATE_TORCH_DEVICE"] = f"cuda:{torch.cuda.current_device()}"
     accelerator = Accelerator(cpu=order.device == "cpu")
     # On CPU an Accelerator that is not told so believes that it is alone: every row twice.
     assert accelerator.num_processes == (1 if seat.store is None else seat.world)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -58,7 +59,8 @@ def test_no_process_of_a_push_is_reached_from_another_machine(small: Path, tmp_p
         *("--fit-workers", "2", "--victim-epochs", "1", "--max-accuracy", "1"),
     ]
     bound: dict[tuple[str, int], bool] = {}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as parent:
+    arguments = [str(word) for word in command]
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as parent:
         stages = set()
         while parent.poll() is None:
             mine = ranks(parent)
@@ -175,3 +177,19 @@ def test_a_rank_is_told_of_no_world_but_its_own(monkeypatch: pytest.MonkeyPatch)
 def test_a_rank_that_reads_from_the_hub_can_log_in_there(monkeypatch: pytest.MonkeyPatch) -> None:
     login = {"HF_ENDPOINT", "HF_TOKEN", "PROTECT_RELEASE_SOURCE_TOKEN"}
     assert _told(monkeypatch, reads_hub=True) == login
+
+
+@pytest.mark.slow
+def test_ranks_that_die_for_good_are_told_of_in_one_line_and_the_log(workdir: Path) -> None:
+    """What is no State is a bug's traceback in every rank, each time it is started."""
+    for file in workdir.glob("state/*/*.safetensors"):
+        file.write_bytes(b"cut")
+    with crafting(workdir) as parent:
+        _, said = parent.communicate(timeout=PATIENCE_SECONDS)
+    assert parent.returncode == 1
+    assert len(said.splitlines()) == 1
+    assert f"see {workdir / 'workers.log'}" in said
+    told = (workdir / "workers.log").read_text()
+    ends = re.findall(r"^craft: rank [01] of 2 ended with 1$", told, re.MULTILINE)
+    assert 1 < len(ends) <= told.count("Traceback")
+    assert "header too small" in told
