@@ -26,6 +26,8 @@ from release.survey import Progress, Survey
 from release.threads import in_order
 
 _AS_IT_IS = Delivery()
+_MANY_VALUES = 48_000_000
+"""Of an image of 16 megapixels."""
 
 
 def sample(survey: Survey, num_rows: int, seed: str) -> np.ndarray:
@@ -65,7 +67,10 @@ def build(
         pixels = create(making / "pixels.npy", np.uint8, (len(chosen), channels, *[net_size] * 2))
         places = np.argsort(chosen)
         read = _chosen(source, split, chosen[places])
-        for done, image in enumerate(in_order(small, read, ahead=32, size=file_size)):
+        # Each thread holds the pixels of an image.
+        threads = 1 if survey.sizes[chosen].prod(axis=1).max(initial=0) > _MANY_VALUES else 4
+        made = in_order(small, read, threads=threads, ahead=32, size=file_size)
+        for done, image in enumerate(made):
             pixels[places[done]] = image
             progress(done + 1, len(chosen))
         pixels.flush()

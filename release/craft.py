@@ -32,7 +32,7 @@ from release.survey import Survey, row_digest
 
 UNCHANGED = Linf(0)
 _HELD_BYTES = 32 << 20
-"""Of the pixels that are in memory together, clean, protected and as files."""
+"""Of clean pixels in memory together; protected, encoded and decoded again they take as much."""
 _LARGEST_BATCH = 64 << 20
 """Bytes of the images that are crafted together, as float32."""
 
@@ -119,10 +119,8 @@ class ShardCrafter:
         for row in self._read(shard):
             if not self.survey.good[row.number]:
                 continue
-            image = decode(row.image)
-            tally.conversions.update([image.converted] if image.converted else [])
-            held.append((replace(row, image=b""), image.pixels))
-            size += image.pixels.nbytes
+            held.append((replace(row, image=b""), _pixels(row, tally)))
+            size += held[-1][1].nbytes
             are_whole = len(held) % self.plan.batch_size == 0
             if size >= 2 * _HELD_BYTES or (size >= _HELD_BYTES and are_whole):
                 yield held
@@ -199,6 +197,12 @@ class ShardCrafter:
     def _number(self, row: Row) -> int:
         """Its number in the dataset, whose earlier releases come before it."""
         return self.plan.first_row + row.number
+
+
+def _pixels(row: Row, tally: _Tally) -> np.ndarray:
+    image = decode(row.image)
+    tally.conversions.update([image.converted] if image.converted else [])
+    return image.pixels
 
 
 def _after(progress: Callable[[int], None], before: int, count: int) -> None:

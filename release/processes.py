@@ -141,6 +141,8 @@ def environment(order: Order, seat: Seat) -> dict[str, str]:
     kept.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**30))
     kept.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**32))
     kept.setdefault("MALLOC_TOP_PAD_", str(2**26))
+    # Arrow's own allocator keeps what it was given, of a shard of photographs half a gigabyte.
+    kept.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     kept["OMP_NUM_THREADS"] = str(order.threads)
     kept["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     return kept | ({} if seat.store is None else _met_on_loopback(seat))

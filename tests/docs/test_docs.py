@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -44,6 +45,18 @@ def test_the_first_figures_are_those_that_were_measured(victim: str) -> None:
     shown = " | ".join(f"{100 * mean:.1f} %" for mean in means)
     [line] = re.findall(rf"^\| {victim}, .*$", README, re.MULTILINE)
     assert line.endswith(f" | {shown} |")
+
+
+def test_the_memory_that_photographs_take_is_what_was_measured() -> None:
+    found = json.loads((ROOT / "benchmarks/results/photographs.json").read_text())["peak_resident"]
+    page = (ROOT / "docs/large-images.md").read_text()
+    for run in found:
+        peak = run["peak_mb"]
+        worker = max(mb for process, mb in peak.items() if "craft" in process)
+        figures = f"{peak['parent'] / 1000:.2f} GB | {worker / 1000:.2f} GB"
+        assert f"| {run['size']} | `{run['method']}` | {run['workers']} | {figures} |" in page
+        assert worker < 2000
+    assert len(found) == 8
 
 
 def test_links_lead_to_files() -> None:
