@@ -1,6 +1,6 @@
 """Peak memory of the parent and of each worker for photographs of 12 and of 50 megapixels.
 
-    python -m benchmarks.photographs [--workers 1,2]
+    python -m benchmarks.photographs [--workers 1,2] [--megapixels 12,50]
 
 Each photograph is of another size, so that none is crafted together with another. The source is a
 gradient with noise, as JPEG; nothing of what a worker holds depends on what is in a picture.
@@ -8,9 +8,11 @@ gradient with noise, as JPEG; nothing of what a worker holds depends on what is 
 
 from __future__ import annotations
 
+import json
 import tempfile
+from itertools import product
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -28,22 +30,38 @@ _METHODS = {
 }
 
 
-def main(workers: Annotated[str, typer.Option(help="Numbers of workers.")] = "1,2") -> None:
+def main(
+    workers: Annotated[str, typer.Option(help="Numbers of workers.")] = "1,2",
+    megapixels: Annotated[str, typer.Option(help="Sizes.")] = "12,50",
+) -> None:
+    """Figures of other sizes and numbers of workers stay in the results."""
+    found = _measured(megapixels.split(","), [int(count) for count in workers.split(",")])
+    again = {_key(each) for each in found}
+    path = record.RESULTS / "photographs.json"
+    before = json.loads(path.read_text())["peak_resident"] if path.exists() else []
+    found = sorted([*found, *(b for b in before if _key(b) not in again)], key=_key)
     table = Table("photographs", "method", "workers", "parent, MB", "largest worker, MB")
-    found = []
-    with tempfile.TemporaryDirectory() as folder:
-        for size in _SIZES:
-            _write_source(Path(folder) / size, *_SIZES[size])
-            for method in _METHODS:
-                for count in workers.split(","):
-                    peak = _peaks(Path(folder), size, method, count)
-                    parent, worker = peak["parent"], max(v for k, v in peak.items() if "work" in k)
-                    table.add_row(size, method, count, f"{parent:.0f}", f"{worker:.0f}")
-                    found.append(
-                        {"size": size, "method": method, "workers": int(count), "peak_mb": peak}
-                    )
+    for each in found:
+        peak = each["peak_mb"]
+        worker = max(mb for process, mb in peak.items() if "craft" in process)
+        table.add_row(*map(str, _key(each)), f"{peak['parent']:.0f}", f"{worker:.0f}")
     Console().print(table)
     print(record.write("photographs", {"sizes": _SIZES, "peak_resident": found}))
+
+
+def _key(measured: dict[str, Any]) -> tuple[str, str, int]:
+    return measured["size"], measured["method"], measured["workers"]
+
+
+def _measured(megapixels: list[str], workers: list[int]) -> list[dict[str, Any]]:
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for size in (f"{each} megapixels" for each in megapixels):
+            _write_source(Path(folder) / size, *_SIZES[size])
+            for method, count in product(_METHODS, workers):
+                peak = _peaks(Path(folder), size, method, str(count))
+                found.append({"size": size, "method": method, "workers": count, "peak_mb": peak})
+    return found
 
 
 def _peaks(folder: Path, size: str, method: str, workers: str) -> dict[str, float]:
