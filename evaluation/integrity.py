@@ -14,7 +14,7 @@ from torch import Tensor
 
 from crafting.similarity import WINDOW, gaussian_mean, similarities
 
-_BAND_VALUES = 1 << 21
+_BAND_VALUES = 1 << 19
 _CHUNK_PIXELS = 128 * 32 * 32
 """Pixels looked at together: bounds memory, and what stays in cache is fastest on one core."""
 

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_LARGE_BLOCK = 16 << 20
+_LARGE_BLOCK = 4 << 20
 _VERSIONED = (
     "protect-release",
     "torch",
@@ -43,7 +43,7 @@ def give_back_large_blocks() -> None:
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):
         library.mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
-        library.mallopt(_M_TRIM_THRESHOLD, _LARGE_BLOCK)
+        library.mallopt(_M_TRIM_THRESHOLD, 16 * _LARGE_BLOCK)
 
 
 def device() -> str:
