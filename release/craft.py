@@ -103,6 +103,7 @@ class ShardCrafter:
     ) -> list[ReleasedRow]:
         """These rows protected, encoded and checked; as pixels they are nowhere afterwards."""
         rows, clean = [row for row, _ in held], [image for _, image in held]
+        held.clear()  # or the pixels would be in memory while the rows are written
         protected = self._protect(rows, clean, partial(_after, progress, tally.done))
         encoded = encode_all(protected, self.plan.encoding)
         del protected
