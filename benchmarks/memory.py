@@ -54,10 +54,10 @@ def _peaks(folder: Path, rows: int) -> dict[str, float]:
         *("--set", "surrogate_epochs=1", "--set", "checkpoints=1", "--victim-epochs", "1"),
         *("--victim", "vgg-w16", "--max-accuracy", "1", "--seed", "0", "--rows-per-shard", "125"),
     ]
-    return peaks(command, workdir, folder / "data", "RssAnon")
+    return peaks(command, folder / "data", "RssAnon")
 
 
-def peaks(command: list[str], workdir: Path, data: Path, kind: str) -> dict[str, float]:
+def peaks(command: list[str], data: Path, kind: str) -> dict[str, float]:
     """The most memory in MB that each process of a command of this program ever took, as the line
     `kind` of its status tells it."""
     # The key of a release that is thrown away is not left among those that a person keeps.
@@ -67,7 +67,7 @@ def peaks(command: list[str], workdir: Path, data: Path, kind: str) -> dict[str,
     )
     found: dict[str, float] = defaultdict(float)
     done = threading.Event()
-    sampler = threading.Thread(target=_sample, args=(process.pid, workdir, kind, found, done))
+    sampler = threading.Thread(target=_sample, args=(process.pid, kind, found, done))
     sampler.start()
     code = process.wait()
     done.set()
@@ -94,23 +94,19 @@ def _write_source(folder: Path, rows: int) -> None:
         write_parquet(folder, f"data/{split}.parquet", made(split, count), columns, "png")
 
 
-def _sample(
-    pid: int, workdir: Path, kind: str, found: dict[str, float], done: threading.Event
-) -> None:
+def _sample(pid: int, kind: str, found: dict[str, float], done: threading.Event) -> None:
     """Looks at the parent and its ranks until they are done. A stage's ranks are told apart by
-    their order; stages by what has been finished so far."""
+    their order."""
     while not done.wait(_EVERY_SECONDS):
-        stage = _stage(workdir)
-        named = {"parent": pid} | {f"{stage} worker {k}": r for k, r in enumerate(_ranks(pid))}
-        for name, each in named.items():
+        ranks = ((f"{_stage(rank)} worker {k}", rank) for k, rank in enumerate(_ranks(pid)))
+        for name, each in (("parent", pid), *ranks):
             found[name] = max(found[name], _mb(each, kind))
 
 
-def _stage(workdir: Path) -> str:
-    seconds = workdir / "seconds.json"
-    finished = json.loads(seconds.read_text()) if seconds.exists() else {}
-    stages = ("fit", "craft", "verify", "card")
-    return next((stage for stage in stages if stage not in finished), "publish")
+def _stage(rank: int) -> str:
+    """What a rank was told to do."""
+    told = _read(rank, "cmdline").split("\0")[-2:-1]
+    return next((json.loads(order)["stage"] for order in told), "ended")
 
 
 def _ranks(pid: int) -> list[int]:

@@ -34,34 +34,37 @@ def main(
     workers: Annotated[str, typer.Option(help="Numbers of workers.")] = "1,2",
     megapixels: Annotated[str, typer.Option(help="Sizes.")] = "12,50",
 ) -> None:
-    """Figures of other sizes and numbers of workers stay in the results."""
-    found = _measured(megapixels.split(","), [int(count) for count in workers.split(",")])
-    again = {_key(each) for each in found}
-    path = record.RESULTS / "photographs.json"
-    before = json.loads(path.read_text())["peak_resident"] if path.exists() else []
-    found = sorted([*found, *(b for b in before if _key(b) not in again)], key=_key)
-    table = Table("photographs", "method", "workers", "parent, MB", "largest worker, MB")
-    for each in found:
+    """Each figure is kept as soon as it is measured; those of other sizes and numbers stay."""
+    with tempfile.TemporaryDirectory() as folder:
+        for size in (f"{each} megapixels" for each in megapixels.split(",")):
+            _write_source(Path(folder) / size, *_SIZES[size])
+            for method, count in product(_METHODS, workers.split(",")):
+                peak = _peaks(Path(folder), size, method, count)
+                _keep({"size": size, "method": method, "workers": int(count), "peak_mb": peak})
+    table = Table("photographs", "method", "workers", "parent, MB", "largest crafting worker, MB")
+    for each in _kept():
         peak = each["peak_mb"]
         worker = max(mb for process, mb in peak.items() if "craft" in process)
         table.add_row(*map(str, _key(each)), f"{peak['parent']:.0f}", f"{worker:.0f}")
     Console().print(table)
-    print(record.write("photographs", {"sizes": _SIZES, "peak_resident": found}))
+
+
+def _keep(measured: dict[str, Any]) -> None:
+    others = [each for each in _kept() if _key(each) != _key(measured)]
+    found = sorted([*others, measured], key=_key)
+    record.write("photographs", {"sizes": _SIZES, "peak_resident": found})
+
+
+def _kept() -> list[dict[str, Any]]:
+    path = record.RESULTS / "photographs.json"
+    found: list[dict[str, Any]] = (
+        json.loads(path.read_text())["peak_resident"] if path.exists() else []
+    )
+    return found
 
 
 def _key(measured: dict[str, Any]) -> tuple[str, str, int]:
     return measured["size"], measured["method"], measured["workers"]
-
-
-def _measured(megapixels: list[str], workers: list[int]) -> list[dict[str, Any]]:
-    found = []
-    with tempfile.TemporaryDirectory() as folder:
-        for size in (f"{each} megapixels" for each in megapixels):
-            _write_source(Path(folder) / size, *_SIZES[size])
-            for method, count in product(_METHODS, workers):
-                peak = _peaks(Path(folder), size, method, str(count))
-                found.append({"size": size, "method": method, "workers": count, "peak_mb": peak})
-    return found
 
 
 def _peaks(folder: Path, size: str, method: str, workers: str) -> dict[str, float]:
@@ -72,7 +75,7 @@ def _peaks(folder: Path, size: str, method: str, workers: str) -> dict[str, floa
         *("--workdir", str(place / "work"), "--workers", workers, "--method", method),
         *_METHODS[method],
     ]
-    return peaks(command, place / "work", place / "data", "VmHWM")
+    return peaks(command, place / "data", "VmHWM")
 
 
 def _write_source(folder: Path, width: int, height: int, count: int) -> None:
