@@ -15,6 +15,7 @@ from torch import Tensor
 from crafting.similarity import WINDOW, gaussian_mean, similarities
 
 _BAND_VALUES = 1 << 19
+"""Of large images: a dozen float32 arrays of a band are in memory together."""
 _CHUNK_PIXELS = 128 * 32 * 32
 """Pixels looked at together: bounds memory, and what stays in cache is fastest on one core."""
 
@@ -125,10 +126,11 @@ def _measure(clean: np.ndarray, protected: np.ndarray) -> Visibility:
 
 
 def _bands(image: np.ndarray) -> Iterator[slice]:
-    """Rows of an image (H,W,C) that are looked at together: all, but of a large image."""
-    step = max(1, _BAND_VALUES // max(1, image[0].size))
-    for start in range(0, len(image), step):
-        yield slice(start, min(start + step, len(image)))
+    """Rows of an image (H,W,C) that are looked at together: all, or of a large one bands of nearly
+    one height, which is that of a window or more."""
+    most = max(2 * WINDOW, _BAND_VALUES // max(1, image[0].size))
+    ends = np.linspace(0, len(image), -(-len(image) // most) + 1).astype(int).tolist()
+    yield from map(slice, ends, ends[1:])
 
 
 def _similar(clean: np.ndarray, protected: np.ndarray, band: slice) -> np.ndarray:

@@ -49,7 +49,7 @@ _PUBLIC = (
 
 _READ = ("pin", "config", "image_column", "label_column", "class_names", "tar_image", "tar_label")
 
-_IN_THE_BYTES = (
+_CHANGES_PIXELS = (
     "method",
     "preset",
     "budget",
@@ -57,6 +57,10 @@ _IN_THE_BYTES = (
     "target_map",
     "protect_classes",
     "protect_share",
+)
+
+_IN_THE_BYTES = (
+    *_CHANGES_PIXELS,
     "formats",
     "encoding",
     "rows_per_shard",
@@ -65,18 +69,7 @@ _IN_THE_BYTES = (
     "first_row",
 )
 
-
-_IN_THE_NOISE = (
-    "method",
-    "preset",
-    "budget",
-    "settings",
-    "target_map",
-    "protect_classes",
-    "protect_share",
-    "net_size",
-    "num_classes",
-)
+_IN_THE_NOISE = (*_CHANGES_PIXELS, "net_size", "num_classes")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """What a process knows that takes part in a stage, and what it does there.
 
-A rank is a process that `release.launch` started (`release.worker`), or one of a world that
+A rank is a process that `release.processes` started (`release.worker`), or one of a world that
 torchrun, `accelerate launch` or Slurm started.
 """
 
@@ -114,7 +114,7 @@ def raise_failure(workdir: Workdir) -> None:
 
 
 def seated(order: Order, seat: Seat) -> Rank:
-    """This process as the rank that `release.launch` started it as. Ranks of a joint stage are
+    """This process as the rank that `release.processes` started it as. Ranks of a joint stage are
     connected, by addresses of this machine's loopback alone; the others have no connection at
     all."""
     from accelerate import Accelerator

@@ -1,4 +1,4 @@
-"""One process of a stage, `python -m release.worker SEAT ORDER`, as `release.launch` starts it.
+"""One process of a stage, `python -m release.worker SEAT ORDER`, started by `release.processes`.
 
 It ends with its parent, so that nothing goes on behind a killed command. That is arranged before
 anything large is loaded, which takes seconds in which the parent may be gone already.

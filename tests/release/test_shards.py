@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +230,32 @@ def test_a_shard_is_not_finished_where_a_file_is_gone_cut_or_of_other_rows(
     write(tmp_path, source, shard)
     (tmp_path / record.files[0].path).unlink()
     assert finished(tmp_path, "train", shard) is None
+
+
+def test_a_row_that_is_written_is_held_no_longer(tmp_path: Path, source: Source) -> None:
+    """Of photographs two of them would not fit in memory."""
+    written: list[weakref.ref[ReleasedRow]] = []
+
+    def rows() -> Iterator[ReleasedRow]:
+        for row in range(4):
+            assert not [each for each in written if each() is not None]
+            (made,) = released(range(row, row + 1))
+            written.append(weakref.ref(made))
+            yield made
+            del made
+
+    record = shards.write_shard(
+        tmp_path,
+        ShardSpec(0, 0, 4),
+        rows(),
+        columns=source.columns,
+        split="train",
+        formats=["webdataset"],
+        encoding="png",
+        measured=dict,
+        started=time.monotonic(),
+    )
+    assert record.rows == (0, 1, 2, 3)
 
 
 def test_an_interrupted_write_leaves_nothing_with_a_final_name(
